@@ -1,0 +1,122 @@
+"""Beats, asks whether the peer is still there, and notices when time has jumped.
+
+Heartbeats pass the queue and the users' budget, and wait at most for the one write that holds the lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from trioshard.protocol.codec import encode_heartbeat
+from trioshard.protocol.opcodes import Opcode
+from trioshard.protocol.pacing import Lane
+from trioshard.protocol.recovery import Ending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trioshard._wire import Wire
+    from trioshard.protocol.machine import Machine
+    from trioshard.protocol.pacing import SendBudget
+    from trioshard.protocol.pulse import Pulse
+
+__all__ = ["Heartbeater"]
+
+CLOCK_CHECK: Final = 10.0
+"""Seconds between two looks at the clocks. After a sleep of the machine the timer itself does not wake us: it
+stood still as well."""
+
+
+class Heartbeater:
+    """Keeps one connection alive.
+
+    Args:
+        wire: where to beat.
+        machine: for the sequence that a beat carries.
+        pulse: the account of beats and ACKs.
+        budget: the 120 payloads a minute of this connection.
+        wall_clock: seconds on a clock that goes on while the machine sleeps.
+    """
+
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        machine: Machine,
+        pulse: Pulse,
+        budget: SendBudget,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._wire = wire
+        self._machine = machine
+        self._pulse = pulse
+        self._budget = budget
+        self._wall_clock = wall_clock
+        self._requested = False
+        self._wake = trio.lowlevel.ParkingLot()
+
+    def beat_now(self) -> None:
+        """The server asks for a heartbeat. Several requests before the next beat are one."""
+        self._requested = True
+        self._wake.unpark_all()
+
+    async def run(self) -> tuple[Ending, str]:
+        """Beat until the peer is given up, or the connection is; say why.
+
+        Raises:
+            ConnectionLost: a write broke.
+        """
+        while True:
+            now = trio.current_time()
+            due = self._pulse.next_beat
+            if self._pulse.beat_due(now):
+                if self._pulse.is_zombie(now):
+                    return Ending.ZOMBIE, "no heartbeat was acknowledged, and nothing else arrived"
+                due = now + self._budget.wait(now, Lane.SCHEDULED_BEAT)
+                if due <= now:
+                    if not await self._beat(scheduled=True):
+                        return Ending.LEFT, ""
+                    continue
+            elif self._requested:
+                wait = self._budget.wait(now, Lane.REQUESTED_BEAT)
+                if wait <= 0.0:
+                    if not await self._beat(scheduled=False):
+                        return Ending.LEFT, ""
+                    continue
+                due = min(due, now + wait)
+            lost = await self._sleep_until(due)
+            if lost > self._pulse.interval:
+                return Ending.FROZEN, f"{lost:.0f} s passed unnoticed"
+
+    async def _beat(self, *, scheduled: bool) -> bool:
+        self._requested = False
+        self._budget.take()
+        written = False
+        try:
+            written = await self._wire.write(Opcode.HEARTBEAT, lambda: encode_heartbeat(self._machine.sequence))
+        finally:
+            now = trio.current_time()
+            if written:
+                self._budget.commit(now)
+            else:
+                self._budget.give_back()
+        if written and scheduled:
+            self._pulse.scheduled_beat_sent(now)
+        elif written:
+            self._pulse.beat_sent(now)
+        return written
+
+    async def _sleep_until(self, due: float) -> float:
+        """Sleep until ``due``, a request, or the next look at the clocks; return the seconds that got lost.
+
+        Time is lost when we wake much later than we asked for (the process was stopped, or something held
+        the event loop), or when the wall clock went on further than the timer's (the machine slept).
+        """
+        begun, wall = trio.current_time(), self._wall_clock()
+        planned = min(due, begun + CLOCK_CHECK)
+        with trio.move_on_at(planned):
+            await self._wake.park()
+        elapsed, wall_elapsed = trio.current_time() - begun, self._wall_clock() - wall
+        return max(elapsed - max(0.0, planned - begun), wall_elapsed - elapsed)

@@ -1,0 +1,167 @@
+"""`open_shard`, and which exception the user gets when several happen.
+
+The policy, and the tests hold it:
+
+1. What the body raises leaves as it is, never wrapped in a group that trioshard made.
+2. When the shard fails for good, the body is cancelled and the `ShardFailed` leaves, bare.
+3. When both happen, the body's exception leaves, with the shard's failure as a note: the body's error would
+   otherwise be hidden. Only a body that ended with `ShardClosed`, the echo of the failure, gives way to it.
+4. Cancellation and KeyboardInterrupt pass through.
+5. A fault inside trioshard leaves bare as well, and ends the body.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from trioshard._config import DEFAULT_API_URL, ShardConfig, Token
+from trioshard._groups import members_of
+from trioshard._shard import Shard
+from trioshard._transport import dial_tcp
+from trioshard.errors import ShardClosed, ShardFailed
+from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE
+from trioshard.protocol.pacing import Backoff
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncGenerator
+
+    from trioshard._transport import Dialer
+    from trioshard.protocol.commands import UpdatePresence
+    from trioshard.protocol.compression import Compression
+    from trioshard.protocol.opcodes import Intents
+    from trioshard.protocol.session import Session
+
+__all__ = ["open_shard", "run_shard"]
+
+LEAVE_TIMEOUT: Final = 2.0
+"""Seconds that a write in flight may still take when the block is left."""
+
+
+@asynccontextmanager
+async def open_shard(
+    token: str,
+    *,
+    intents: Intents | int,
+    shard: tuple[int, int] = (0, 1),
+    url: str | None = None,
+    api_url: str = DEFAULT_API_URL,
+    compress: Compression = "zlib-stream",
+    transport: str = "auto",
+    ssl_context: ssl.SSLContext | None = None,
+    dial: Dialer | None = None,
+    presence: UpdatePresence | None = None,
+    session: Session | None = None,
+    keep_session: bool = False,
+    events: bool = True,
+    write_timeout: float = 10.0,
+    queue_capacity: int = 256,
+    max_message_size: int = DEFAULT_MAX_MESSAGE,
+    large_threshold: int | None = None,
+    backoff: Backoff | None = None,
+) -> AsyncGenerator[Shard]:
+    """Open one shard, and keep it connected for as long as the block lasts.
+
+    The block is entered at once: connecting goes on in the background, commands wait for it, and
+    `Shard.wait_ready` tells when it is done. Leaving the block ends the connection and every task.
+
+    Args:
+        token: the bot token, without ``"Bot "`` in front.
+        intents: which groups of events to receive.
+        shard: ``(shard_id, num_shards)``.
+        url: the gateway, such as ``wss://gateway.discord.gg``. ``None`` asks ``GET /gateway/bot`` of ``api_url``.
+        api_url: the HTTP API; only used when ``url`` is ``None``.
+        compress: ``"zlib-stream"``, ``"zstd-stream"`` (needs ``trioshard[zstd]``), ``"payload"``, or ``None``.
+        transport: which WebSocket library: ``"trio-websocket"``, or ``"auto"`` for the best one installed.
+        ssl_context: how to verify the gateway; ``None`` is the system's trust store.
+        dial: opens the stream to ``(host, port)``; the place for a proxy. ``None`` is plain TCP.
+        presence: what a new session begins with. `Shard.update_presence` replaces it.
+        session: a session to resume, as an earlier shard left it in `Shard.session`.
+        keep_session: leave with a close code that keeps the session resumable for a few minutes. By default the
+            session is ended, and the bot goes offline at once.
+        events: whether events wait for the first subscriber. Say ``False`` if the shard is used only for sending.
+        write_timeout: seconds after which a write that does not get through counts as a broken connection.
+        queue_capacity: how many commands may wait.
+        max_message_size: bytes that one message may have after inflating.
+        large_threshold: above how many members (50 to 250) GUILD_CREATE lists are partial.
+        backoff: how long to wait between attempts.
+
+    Raises:
+        ValueError: an argument makes no sense.
+        MissingDependency: ``compress="zstd-stream"`` without a zstd binding.
+        ShardFailed: the shard ended for good; see `trioshard.errors` for its kinds. The body was cancelled.
+
+    What the body raises passes through as it is. When cancelled, the shard says goodbye (at most a second,
+    shielded) and is gone.
+
+    Source: *Gateway*, connecting; *Gateway Events*, identify.
+    """
+    config = ShardConfig(
+        token=Token(token),
+        intents=intents,
+        shard=shard,
+        url=url,
+        api_url=api_url,
+        compress=compress,
+        transport=transport,
+        ssl_context=ssl_context,
+        dial=dial_tcp if dial is None else dial,
+        presence=presence,
+        session=session,
+        keep_session=keep_session,
+        events=events,
+        write_timeout=write_timeout,
+        queue_capacity=queue_capacity,
+        max_message_size=max_message_size,
+        large_threshold=large_threshold,
+        backoff=Backoff() if backoff is None else backoff,
+    )
+    async with run_shard(Shard(config)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
+    """Run a shard in the background of a block."""
+    failure: ShardFailed | None = None
+    body_error: BaseException | None = None
+
+    async def run() -> None:
+        nonlocal failure
+        try:
+            await shard.run()
+        except ShardFailed as exc:
+            failure = exc
+            shard.close(failure)
+            nursery.cancel_scope.cancel()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            try:
+                yield shard
+            except BaseException as exc:
+                if _has_cancelled(exc):
+                    raise
+                # Kept, and raised below: leaving the nursery would wrap it in a group.
+                body_error = exc
+            with trio.move_on_after(LEAVE_TIMEOUT):
+                await shard.leave()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        body_error = group.exceptions[0] if len(group.exceptions) == 1 else group
+    finally:
+        shard.close(failure)
+    if failure is not None and (body_error is None or isinstance(body_error, ShardClosed)):
+        raise failure
+    if body_error is not None:
+        if failure is not None:
+            body_error.add_note(f"Meanwhile the shard failed: {failure}")
+        raise body_error
+
+
+def _has_cancelled(error: BaseException) -> bool:
+    return isinstance(error, trio.Cancelled) or any(map(_has_cancelled, members_of(error)))

@@ -1,0 +1,188 @@
+"""From WebSocket messages to JSON documents: none, zlib-stream, zstd-stream and payload compression.
+
+One inflater serves one connection: the compression context lives and dies with the WebSocket. `feed` takes one
+message, and gives back a whole document, or ``None`` when a document spans several messages and more is needed.
+
+What inflating may produce is capped, so that a few kilobytes from the wire cannot fill the memory.
+
+Source: *Gateway*, encoding and compression.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from trioshard.errors import GatewayProtocolError, MissingDependency
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = [
+    "DEFAULT_MAX_MESSAGE",
+    "TRANSPORT_COMPRESSIONS",
+    "Compression",
+    "Inflater",
+    "TransportCompression",
+    "open_inflater",
+    "require_zstd",
+]
+
+TransportCompression = Literal["zlib-stream", "zstd-stream"]
+Compression = TransportCompression | Literal["payload"] | None
+
+TRANSPORT_COMPRESSIONS: Final[tuple[TransportCompression, ...]] = ("zlib-stream", "zstd-stream")
+"""The kinds that are asked for in the URL. "payload" is asked for in Identify."""
+
+DEFAULT_MAX_MESSAGE: Final = 64 * 1024 * 1024
+"""Bytes that one inbound document may have after inflating. Discord documents no limit; READY and
+GUILD_CREATE of large guilds have several megabytes."""
+
+_ZLIB_SUFFIX: Final = b"\x00\x00\xff\xff"
+
+
+class Inflater(Protocol):
+    """Turns the messages of one connection into documents."""
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        """Take one WebSocket message; return a whole document, or ``None`` when more is needed.
+
+        Raises:
+            GatewayProtocolError: the stream is broken or inflates to more than the cap. The context is
+                lost, and with it the connection.
+        """
+        ...
+
+
+def open_inflater(compression: Compression, *, max_message: int = DEFAULT_MAX_MESSAGE) -> Inflater:
+    """Return a new inflater for one connection.
+
+    Raises:
+        MissingDependency: ``zstd-stream`` is asked for, and no zstd binding is installed.
+    """
+    match compression:
+        case "zlib-stream":
+            return _ZlibStream(max_message)
+        case "zstd-stream":
+            return _ZstdStream(max_message)
+        case "payload":
+            return _ZlibPayloads(max_message)
+        case None:
+            return _Plain(max_message)
+
+
+def require_zstd() -> ModuleType:
+    """Import a zstd binding: the standard library's, or its backport.
+
+    Raises:
+        MissingDependency: there is none.
+    """
+    try:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as exc:
+        raise MissingDependency(
+            "compress='zstd-stream' needs a zstd binding: pip install 'trioshard[zstd]', or choose 'zlib-stream'"
+        ) from exc
+    return zstd
+
+
+def _too_large(max_message: int) -> GatewayProtocolError:
+    return GatewayProtocolError(
+        f"a message of more than {max_message} bytes arrived; raise max_message_size if that can be right"
+    )
+
+
+class _Plain:
+    """No compression: a message is a document. A binary one can only be compressed by mistake."""
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if len(message) > self._max_message:
+            raise _too_large(self._max_message)
+        return message
+
+
+class _ZlibPayloads(_Plain):
+    """Payload compression: text messages are plain, binary ones are a complete zlib stream each."""
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if isinstance(message, str):
+            return super().feed(message)
+        inflater = zlib.decompressobj()
+        try:
+            document = inflater.decompress(message, self._max_message + 1)
+        except zlib.error as exc:
+            raise GatewayProtocolError(f"a compressed payload is broken: {exc}") from exc
+        if len(document) > self._max_message:
+            raise _too_large(self._max_message)
+        if not inflater.eof:
+            raise GatewayProtocolError("a compressed payload is cut short")
+        return document
+
+
+class _ZlibStream:
+    """One zlib stream for the connection; a document ends where the buffer ends with a sync flush.
+
+    The tail of the *buffer* is tested, not of the last message: a message shorter than the four bytes of the
+    suffix may carry its end.
+    """
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._inflater = zlib.decompressobj()
+        self._buffer = bytearray()
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if isinstance(message, str):
+            raise GatewayProtocolError("a text message arrived inside a zlib stream")
+        data: bytes | bytearray = message
+        if self._buffer or not message.endswith(_ZLIB_SUFFIX):
+            self._buffer += message
+            if len(self._buffer) > self._max_message:
+                raise _too_large(self._max_message)
+            if not self._buffer.endswith(_ZLIB_SUFFIX):
+                return None
+            data, self._buffer = self._buffer, bytearray()
+        try:
+            document = self._inflater.decompress(data, self._max_message + 1)
+        except zlib.error as exc:
+            raise GatewayProtocolError(f"the zlib stream is broken: {exc}") from exc
+        if len(document) > self._max_message:
+            raise _too_large(self._max_message)
+        if self._inflater.eof:
+            raise GatewayProtocolError("the zlib stream ended before the connection")
+        return document
+
+
+class _ZstdStream:
+    """One zstd stream for the connection; one message is one document, and the frame never ends.
+
+    "Frame finished" is therefore no signal: input is fed until all of it is consumed and no output is left.
+    """
+
+    def __init__(self, max_message: int) -> None:
+        self._zstd = require_zstd()
+        self._max_message = max_message
+        self._inflater = self._zstd.ZstdDecompressor()
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if isinstance(message, str):
+            raise GatewayProtocolError("a text message arrived inside a zstd stream")
+        try:
+            document: bytes = self._inflater.decompress(message, self._max_message + 1)
+            # What did not fit into one go is asked for again; more than the cap is refused below.
+            while not self._inflater.needs_input and len(document) <= self._max_message:
+                if self._inflater.eof:
+                    raise GatewayProtocolError("the zstd stream ended before the connection")
+                document += self._inflater.decompress(b"", self._max_message + 1 - len(document))
+        except (self._zstd.ZstdError, EOFError) as exc:
+            raise GatewayProtocolError(f"the zstd stream is broken: {exc}") from exc
+        if len(document) > self._max_message:
+            raise _too_large(self._max_message)
+        return document
