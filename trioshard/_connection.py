@@ -320,7 +320,7 @@ class Connection:
             ending=ending,
             phase=self.machine.reached,
             session=self.machine.current_session(),
-            ready_for=0.0 if self._opened_at is None else trio.current_time() - self._opened_at,
+            ready_for=None if self._opened_at is None else trio.current_time() - self._opened_at,
             progressed=self._progressed,
             code=code,
             resumable=ending is Ending.INVALIDATED and detail == "resumable",

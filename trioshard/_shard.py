@@ -91,7 +91,7 @@ class Shard:
             self._after_attempt(outcome)
             plan = self._recovery.after(outcome, trio.current_time())
             logger.log(
-                logging.INFO if outcome.ready_for else logging.WARNING,
+                logging.INFO if outcome.ready_for is not None else logging.WARNING,
                 "shard %d of %d: %s; %s in %.1f s",
                 *self._config.shard,
                 outcome,
@@ -157,7 +157,7 @@ class Shard:
 
     def _after_attempt(self, outcome: Outcome) -> None:
         self._last_ending = str(outcome)
-        if self._down_since is None and outcome.ready_for:
+        if self._down_since is None and outcome.ready_for is not None:
             self._down_since = trio.current_time()
 
     # --- the end ---

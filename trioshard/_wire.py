@@ -6,8 +6,9 @@ goes through `Wire.receive`, which takes the same lock. So between "this may be 
 the socket the phase cannot change, and the gap in which other libraries are closed with 4003 does not exist.
 
 Two things keep the lock from becoming a trap. A write has a deadline; past it the connection is given up. And
-whoever gives the connection up (op 7, op 9, a close, a zombie) first interrupts the write in flight, whose
-connection is dead anyway, and then takes the lock: the reader is never stuck behind a stalled write.
+whoever gives the connection up (op 7, op 9, a close, a zombie) first lets a bar fall, which only ever falls, and
+interrupts the write in flight, whose connection is dead anyway; and then takes the lock. So the reader is never
+stuck behind a stalled write, and nobody who stood in line before it writes after the end was announced.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Wire:
         self._write_timeout = write_timeout
         self._lock = trio.Lock()
         self._in_flight: trio.CancelScope | None = None
+        self._condemned = False
 
     async def write(self, opcode: Opcode, document: Callable[[], bytes | None]) -> bool:
         """Write a payload if the phase admits it, whole.
@@ -67,7 +69,7 @@ class Wire:
         When cancelled during the write, a frame may be cut in half: only ever cancel together with the connection.
         """
         async with self._lock:
-            if not self._machine.admit(opcode):
+            if self._condemned or not self._machine.admit(opcode):
                 return False
             data = document()
             if data is None:
@@ -98,13 +100,13 @@ class Wire:
         if following is None:
             return self._machine.receive(envelope)
         if following is Phase.CLOSING:
-            self._interrupt()
+            self._condemn()
         async with self._lock:
             return self._machine.receive(envelope)
 
     async def close(self) -> None:
         """Give the connection up: from the return on, nothing is written to it any more."""
-        self._interrupt()
+        self._condemn()
         async with self._lock:
             self._machine.close()
 
@@ -113,6 +115,9 @@ class Wire:
         async with self._lock:
             self._machine.close()
 
-    def _interrupt(self) -> None:
+    def _condemn(self) -> None:
+        # Those who stand in line for the lock come before us: they must not write on a connection whose
+        # end has been announced. So the bar falls at once, and the phase follows under the lock.
+        self._condemned = True
         if self._in_flight is not None:
             self._in_flight.cancel()

@@ -9,6 +9,8 @@ Source: *Gateway Events*, send events.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
@@ -77,13 +79,13 @@ class Activity(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     url: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.name:
+        if not self.name or not isinstance(self.name, str):
             raise InvalidCommand("an activity needs a name", field="name")
-        try:
-            ActivityType(self.type)
-        except ValueError:
-            raise InvalidCommand(f"there is no activity type {self.type!r}", field="type") from None
-        if self.url is not None and not self.url.startswith(_STREAM_HOSTS):
+        if not _is_int(self.type) or self.type not in set(ActivityType):
+            raise InvalidCommand(f"there is no activity type {self.type!r}", field="type")
+        if self.state is not None and not isinstance(self.state, str):
+            raise InvalidCommand(f"state is text, or None, not {self.state!r}", field="state")
+        if self.url is not None and not (isinstance(self.url, str) and self.url.startswith(_STREAM_HOSTS)):
             raise InvalidCommand(
                 f"Discord accepts only twitch.tv and youtube.com URLs for streaming, not {self.url!r}",
                 field="url",
@@ -138,8 +140,7 @@ class UpdatePresence(msgspec.Struct, frozen=True, kw_only=True):
     afk: bool = False
 
     def __post_init__(self) -> None:
-        # Lists are what people write; a tuple is what stays as it was checked.
-        msgspec.structs.force_setattr(self, "activities", tuple(self.activities))
+        _freeze(self, "activities")
         if not all(isinstance(activity, Activity) for activity in self.activities):
             raise InvalidCommand("activities must be Activity objects", field="activities")
         if self.status not in _STATUSES:
@@ -220,7 +221,7 @@ class RequestMembers(msgspec.Struct, frozen=True, kw_only=True):
             self._check_query(self.query)
         if self.user_ids is not None:
             self._check_user_ids(self.user_ids)
-        if self.nonce is not None and not (isinstance(self.nonce, str) and len(self.nonce.encode()) <= MAX_NONCE):
+        if self.nonce is not None and not (isinstance(self.nonce, str) and _utf8_size(self.nonce) <= MAX_NONCE):
             raise InvalidCommand(
                 f"a nonce has at most {MAX_NONCE} bytes; Discord would ignore a longer one", field="nonce"
             )
@@ -238,11 +239,12 @@ class RequestMembers(msgspec.Struct, frozen=True, kw_only=True):
     def _check_user_ids(self, user_ids: Sequence[Snowflake]) -> None:
         if self.limit is not None:
             raise InvalidCommand("limit goes with query, not with user_ids", field="limit")
-        if isinstance(user_ids, str) or not 1 <= len(user_ids) <= MAX_USER_IDS:
+        _freeze(self, "user_ids")
+        user_ids = self.user_ids or ()
+        if not 1 <= len(user_ids) <= MAX_USER_IDS:
             raise InvalidCommand("user_ids takes 1 to 100 ids", field="user_ids")
         for user_id in user_ids:
             _check_snowflake("user_ids", user_id)
-        msgspec.structs.force_setattr(self, "user_ids", tuple(user_ids))
 
     @property
     def is_full_list(self) -> bool:
@@ -275,11 +277,11 @@ class RequestSoundboardSounds(msgspec.Struct, frozen=True, kw_only=True):
     guild_ids: tuple[Snowflake, ...]
 
     def __post_init__(self) -> None:
-        if isinstance(self.guild_ids, str) or not self.guild_ids:
+        _freeze(self, "guild_ids")
+        if not self.guild_ids:
             raise InvalidCommand("guild_ids takes one id or more", field="guild_ids")
         for guild_id in self.guild_ids:
             _check_snowflake("guild_ids", guild_id)
-        msgspec.structs.force_setattr(self, "guild_ids", tuple(self.guild_ids))
 
     def data(self) -> object:
         """Return what goes into ``d``."""
@@ -301,9 +303,9 @@ class RequestChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_snowflake("guild_id", self.guild_id)
-        if isinstance(self.fields, str) or not self.fields or any(f not in _CHANNEL_FIELDS for f in self.fields):
+        _freeze(self, "fields")
+        if not self.fields or any(f not in _CHANNEL_FIELDS for f in self.fields):
             raise InvalidCommand(f"fields takes some of {', '.join(_CHANNEL_FIELDS)}", field="fields")
-        msgspec.structs.force_setattr(self, "fields", tuple(self.fields))
 
     def data(self) -> object:
         """Return what goes into ``d``."""
@@ -340,12 +342,29 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _freeze(command: msgspec.Struct, field: str) -> None:
+    # Lists are what people write; a tuple is what stays as it was checked.
+    values = getattr(command, field)
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
+        raise InvalidCommand(f"{field} takes a list, not {values!r}", field=field)
+    msgspec.structs.force_setattr(command, field, tuple(values))
+
+
+def _utf8_size(text: str) -> float:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:  # half a surrogate pair: no size is small enough
+        return math.inf
+
+
 def _check_bool(field: str, value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidCommand(f"{field} is True or False, not {value!r}", field=field)
 
 
 def _check_snowflake(field: str, value: object) -> None:
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    number: object = value
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdigit():
+        number = int(value)
     if not _is_int(number) or not isinstance(number, int) or not 0 < number < 1 << 64:
         raise InvalidCommand(f"{field} takes ids (numbers, or their digits), not {value!r}", field=field)

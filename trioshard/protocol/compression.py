@@ -123,6 +123,8 @@ class _ZlibPayloads(_Plain):
             raise _too_large(self._max_message)
         if not inflater.eof:
             raise GatewayProtocolError("a compressed payload is cut short")
+        if inflater.unused_data:
+            raise GatewayProtocolError("something stands behind a compressed payload")
         return document
 
 
@@ -176,13 +178,10 @@ class _ZstdStream:
             raise GatewayProtocolError("a text message arrived inside a zstd stream")
         try:
             document: bytes = self._inflater.decompress(message, self._max_message + 1)
-            # What did not fit into one go is asked for again; more than the cap is refused below.
-            while not self._inflater.needs_input and len(document) <= self._max_message:
-                if self._inflater.eof:
-                    raise GatewayProtocolError("the zstd stream ended before the connection")
-                document += self._inflater.decompress(b"", self._max_message + 1 - len(document))
         except (self._zstd.ZstdError, EOFError) as exc:
             raise GatewayProtocolError(f"the zstd stream is broken: {exc}") from exc
         if len(document) > self._max_message:
             raise _too_large(self._max_message)
+        if self._inflater.eof:
+            raise GatewayProtocolError("the zstd stream ended before the connection")
         return document

@@ -79,7 +79,7 @@ class Dispatch:
         return codec.decode_json(self._raw)
 
     def decode(self, kind: type[E]) -> E:
-        """Return this dispatch as a typed event; it is decoded at the first call only.
+        """Return this dispatch as a typed event; it is decoded at the first call only (of the same type).
 
         Raises:
             GatewayProtocolError: the data do not fit the type.
@@ -220,6 +220,9 @@ class InteractionCreate(Event, frozen=True, kw_only=True):
         # The token lets anybody answer in the bot's name: it must not end up in a log.
         return f"<InteractionCreate {self.id} type={self.type} from {self.dispatch!r}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("id", self.id), ("type", self.type), ("dispatch", self.dispatch)]
+
 
 class GuildCreate(Event, frozen=True, kw_only=True):
     """A guild is available: after READY, after an outage, or because the bot joined it.
@@ -290,6 +293,9 @@ class VoiceServerUpdate(Event, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<VoiceServerUpdate guild_id={self.guild_id} endpoint={self.endpoint!r}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("guild_id", self.guild_id), ("endpoint", self.endpoint)]
 
 
 class PresenceUpdate(Event, frozen=True, kw_only=True):

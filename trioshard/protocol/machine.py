@@ -17,7 +17,7 @@ import msgspec
 
 from trioshard.errors import GatewayProtocolError
 from trioshard.protocol.opcodes import Opcode
-from trioshard.protocol.phases import RECEIVE, SEND, Inbound, Phase
+from trioshard.protocol.phases import HANDSHAKES, RECEIVE, SEND, Inbound, Phase
 from trioshard.protocol.pulse import heartbeat_interval
 from trioshard.protocol.session import Session
 
@@ -171,6 +171,8 @@ class Machine:
         The answer holds as long as the phase does: ask it under the state lock, and write under the same
         hold of it.
         """
+        if opcode in HANDSHAKES and opcode is not self.handshake:
+            return False
         return (self.phase, opcode) in SEND
 
     def written(self, opcode: Opcode) -> None:
@@ -278,6 +280,6 @@ def _classify(envelope: Envelope) -> Inbound:
 def _data(envelope: Envelope, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(envelope.d, type=kind)
-    except (msgspec.DecodeError, UnicodeError) as exc:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
         name = envelope.t or Opcode(envelope.op).name
         raise GatewayProtocolError(f"{name} came with data that make no sense: {exc}") from exc

@@ -8,6 +8,8 @@ Source: the resource pages *User*, *Guild*, *Voice*, *Message*.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 __all__ = ["Attachment", "Guild", "Member", "PartialUser", "UnavailableGuild", "User", "VoiceState"]
@@ -37,7 +39,7 @@ class PartialUser(_Object, frozen=True, kw_only=True):
     """A user in a presence: nothing but the id is sure."""
 
     id: int
-    username: str | None = None
+    username: Any = None
 
 
 class Member(_Object, frozen=True, kw_only=True):

@@ -115,7 +115,7 @@ class SendBudget:
     def __init__(self, interval: float) -> None:
         self._log = SlidingLog(SEND_LIMIT, SEND_PERIOD + JITTER_ALLOWANCE)
         # A window of 60 s holds one beat more than it has intervals, when it starts just before one.
-        scheduled = min(math.ceil(self._log.period / interval) + 1, SEND_LIMIT // 2)
+        scheduled = math.ceil(self._log.period / interval) + 1
         self._limits = {
             Lane.USER: SEND_LIMIT - scheduled - REQUESTED_BEATS - HANDSHAKE_SLOTS,
             Lane.REQUESTED_BEAT: SEND_LIMIT - scheduled,
@@ -156,11 +156,13 @@ class BotLimits:
 
     def __init__(self) -> None:
         self._logs: dict[object, SlidingLog] = {}
+        self._not_before: dict[object, float] = {}
 
     def wait(self, key: object, now: float) -> float:
         """Return the seconds until a send under this key is allowed. 0.0 for ``None``: no such limit."""
         log = self._logs.get(key)
-        return 0.0 if log is None else log.wait(now)
+        wait = 0.0 if log is None else log.wait(now)
+        return max(wait, self._not_before.get(key, -math.inf) - now)
 
     def take(self, key: object) -> None:
         """Enter a send that was decided."""
@@ -180,9 +182,7 @@ class BotLimits:
 
     def postpone(self, key: object, until: float) -> None:
         """Discord said when to come back: allow nothing under this key before ``until``."""
-        log = self._log(key)
-        log.take()
-        log.commit(until - log.period)
+        self._not_before[key] = until
 
     def _log(self, key: object) -> SlidingLog:
         if key not in self._logs:
@@ -197,6 +197,8 @@ class BotLimits:
         # A bot in a hundred thousand guilds lists each of them once; their logs must not stay for ever.
         for key in [key for key, log in self._logs.items() if log.used(now) == 0]:
             del self._logs[key]
+        for key in [key for key, until in self._not_before.items() if until <= now]:
+            del self._not_before[key]
 
 
 @dataclass(frozen=True, slots=True)

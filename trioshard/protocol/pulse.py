@@ -32,10 +32,13 @@ def heartbeat_interval(milliseconds: object) -> float:
     Raises:
         GatewayProtocolError: it is no number, not positive, or longer than an hour.
     """
-    if isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool):
-        seconds = milliseconds / 1000
-        if 0 < seconds <= MAX_INTERVAL:
-            return max(seconds, MIN_INTERVAL)
+    # Compared before it is divided: an integer may be too large for a float.
+    if (
+        isinstance(milliseconds, int | float)
+        and not isinstance(milliseconds, bool)
+        and 0 < milliseconds <= MAX_INTERVAL * 1000
+    ):
+        return max(milliseconds / 1000, MIN_INTERVAL)
     raise GatewayProtocolError(f"Hello came with an impossible heartbeat_interval: {milliseconds!r}")
 
 
@@ -57,7 +60,7 @@ class Pulse:
         """Seconds between the last acknowledged beat and its ACK."""
         self._free_since: float = now
         self._unanswered: float | None = None
-        self._last_scheduled: float = math.inf
+        self._last_scheduled: float = -math.inf
 
     def change_interval(self, interval: float, now: float) -> None:
         """A second Hello named another interval."""

@@ -82,7 +82,7 @@ class Outcome:
         ending: why it ended.
         phase: how far it had come.
         session: the session it stood in, with the last received sequence; ``None`` if there was none.
-        ready_for: seconds it was in READY.
+        ready_for: seconds it was in READY; ``None`` if it never was.
         progressed: whether a resume replayed anything.
         code: the close code, with ``Ending.CLOSED``.
         resumable: what op 9 said, with ``Ending.INVALIDATED``.
@@ -93,7 +93,7 @@ class Outcome:
     ending: Ending
     phase: Phase
     session: Session | None = None
-    ready_for: float = 0.0
+    ready_for: float | None = None
     progressed: bool = False
     code: int | None = None
     resumable: bool = False
@@ -146,7 +146,7 @@ class Recovery:
         self._was_connected = False
         self._fruitless = 0
         self._suspect: str | None = None
-        self._poison: tuple[int, int] = (-1, 0)
+        self._poison: tuple[tuple[str, int], int] = (("", -1), 0)
 
     @property
     def failures(self) -> int:
@@ -176,12 +176,13 @@ class Recovery:
             ShardFailed: trying again cannot help.
         """
         self._raise_if_fatal(outcome)
-        if outcome.ready_for >= STABLE:
+        if outcome.ready_for is not None and outcome.ready_for >= STABLE:
             self._failures = 0
             self._suspect = None
         delay = self._backoff.before_attempt(self._failures, self._random)
         self._failures += 1
-        connect_failed = outcome.ending is Ending.CONNECT_FAILED
+        # Nobody home, or nobody who greets: either may be the URL.
+        connect_failed = outcome.phase in (Phase.CONNECTING, Phase.AWAITING_HELLO)
         self._connect_failures = self._connect_failures + 1 if connect_failed else 0
 
         session = self._session_after(outcome)
@@ -212,7 +213,8 @@ class Recovery:
         if outcome.ending is Ending.CONNECT_FAILED and not self._was_connected:
             permanent = isinstance(outcome.error, ConnectFailed) and outcome.error.permanent
             if permanent or self._connect_failures + 1 >= FIRST_CONNECTS:
-                attempts = "1 attempt" if permanent else f"{FIRST_CONNECTS} attempts"
+                times = self._connect_failures + 1
+                attempts = "1 attempt" if times == 1 else f"{times} attempts"
                 raise GatewayUnreachable(
                     f"no connection to the gateway after {attempts}: {outcome.error}. Check the URL and the network.",
                     shard=self._shard,
@@ -223,7 +225,7 @@ class Recovery:
         if session is None:
             return None
         if outcome.ending is Ending.INVALIDATED:
-            return session if outcome.resumable else None
+            return session if outcome.resumable and not self._is_fruitless(outcome) else None
         if outcome.ending is Ending.CLOSED:
             action = close_policy(outcome.code).action
             if action is CloseAction.IDENTIFY:
@@ -239,8 +241,9 @@ class Recovery:
         return session
 
     def _is_poisoned(self, session: Session) -> bool:
-        sequence, times = self._poison
-        self._poison = (session.sequence, times + 1 if sequence == session.sequence else 1)
+        place, times = self._poison
+        here = (session.id, session.sequence)
+        self._poison = (here, times + 1 if place == here else 1)
         return self._poison[1] > POISONED
 
     def _is_fruitless(self, outcome: Outcome) -> bool:
