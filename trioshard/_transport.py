@@ -17,6 +17,7 @@ import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+import h11
 import trio
 import trio_websocket
 from wsproto.utilities import ProtocolError
@@ -49,6 +50,7 @@ _FOREIGN: Final = (
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     ProtocolError,
+    h11.ProtocolError,
     OSError,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
@@ -116,9 +118,11 @@ async def open_transport(
                     websocket = await _upgrade(nursery, tap, url, max_message_size)
                 yield _TrioWebsocketTransport(websocket, tap)
             finally:
-                nursery.cancel_scope.cancel()
                 if tap is not None:
-                    await trio.aclose_forcefully(tap.stream)
+                    # Shielded: a Cancelled raised in here would take the place of what went wrong.
+                    with trio.CancelScope(shield=True):
+                        await trio.aclose_forcefully(tap.stream)
+                nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         foreign, own = group.split(_FOREIGN)
         if own is not None:
@@ -205,6 +209,8 @@ def _connect_error(url: str, cause: BaseException) -> ConnectFailed:
                 f"{origin} is no gateway, or refuses: it answered the WebSocket request with HTTP {cause.status_code}",
                 permanent=permanent,
             )
+        case ProtocolError() | h11.ProtocolError():
+            return ConnectFailed(f"{origin} is no gateway: it does not speak WebSocket ({cause})", permanent=True)
         case _:
             return ConnectFailed(f"{origin} cannot be reached: {str(cause) or type(cause).__name__}")
 

@@ -296,7 +296,10 @@ async def test_a_connection_that_breaks_right_after_resumed_slows_down_and_keeps
     autojump_clock: MockClock,
 ) -> None:
     async with open_world(
-        [After("ready"), Sleep(1), Drop()], then=[After("resumed"), Sleep(0.5), Drop()], backoff=Backoff(), within=2 * HOUR
+        [After("ready"), Sleep(1), Drop()],
+        then=[After("resumed"), Sleep(0.5), Drop()],
+        backoff=Backoff(),
+        within=2 * HOUR,
     ) as (gateway, _):
         await trio.sleep(3600)
         assert gateway.report.identifies == 1
