@@ -95,7 +95,7 @@ class ShardConfig:
             check_url(self.url)
         if self.compress not in _COMPRESSIONS:
             raise ValueError(f"compress is one of {_COMPRESSIONS}, not {self.compress!r}")
-        if self.compress == "zstd-stream" or (self.session is not None and self.session.compress == "zstd-stream"):
+        if self.compress == "zstd-stream":
             require_zstd()
         if self.transport not in _TRANSPORTS:
             raise ValueError(f"transport is one of {_TRANSPORTS}, not {self.transport!r}")
@@ -117,6 +117,8 @@ class ShardConfig:
         if tuple(self.session.shard) != tuple(self.shard):
             raise ValueError(f"the session belongs to shard {self.session.shard}, this is shard {self.shard}")
         check_url(self.session.resume_url)
+        if self.session.compress == "zstd-stream":
+            require_zstd()
 
     @property
     def properties(self) -> dict[str, str]:

@@ -16,9 +16,11 @@ from trioshard._reader import Reader
 from trioshard._sender import Sender
 from trioshard._transport import open_transport
 from trioshard._wire import Wire, WriteStalled
-from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost
+from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
 from trioshard.protocol import codec
+from trioshard.protocol.commands import limited_key
 from trioshard.protocol.compression import open_inflater
+from trioshard.protocol.events import Dispatch, RateLimited
 from trioshard.protocol.machine import (
     Acked,
     BeatNow,
@@ -148,6 +150,7 @@ class Connection:
             machine=self.machine,
             hub=self._hub,
             shard=self._config.shard,
+            rate_limited=self._rate_limited,
             react=self._react,
         )
         try:
@@ -236,6 +239,17 @@ class Connection:
             case _:
                 pass
         return True
+
+    def _rate_limited(self, dispatch: Dispatch) -> None:
+        try:
+            event = dispatch.decode(RateLimited)
+            key = limited_key(event)
+        except (GatewayProtocolError, ValueError):
+            logger.warning("a RATE_LIMITED event makes no sense: %r", dispatch)
+            return
+        logger.warning("Discord dropped op %d for %.1f s: it came too often", event.opcode, event.retry_after)
+        if key is not None:
+            self._limits.postpone(key, trio.current_time() + event.retry_after)
 
     def _greet(self, hello: Greet) -> None:
         assert self._nursery is not None

@@ -155,7 +155,7 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
         body_error = group.exceptions[0] if len(group.exceptions) == 1 else group
     finally:
         shard.close(failure)
-    if failure is not None and (body_error is None or isinstance(body_error, ShardClosed)):
+    if failure is not None and (body_error is None or _is_echo(body_error)):
         raise failure
     if body_error is not None:
         if failure is not None:
@@ -165,3 +165,7 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
 
 def _has_cancelled(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled) or any(map(_has_cancelled, members_of(error)))
+
+
+def _is_echo(error: BaseException) -> bool:
+    return isinstance(error, ShardClosed) or (bool(members_of(error)) and all(map(_is_echo, members_of(error))))

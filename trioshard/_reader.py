@@ -14,7 +14,7 @@ import trio
 
 from trioshard.errors import ConnectionClosed, ConnectionLost, GatewayProtocolError
 from trioshard.protocol.codec import scan
-from trioshard.protocol.events import Dispatch
+from trioshard.protocol.events import Dispatch, RateLimited
 from trioshard.protocol.machine import Deliver, Effect, Open
 from trioshard.protocol.opcodes import Opcode
 from trioshard.protocol.phases import Phase
@@ -47,6 +47,7 @@ class Reader:
         machine: for those that do not.
         hub: where events go.
         shard: ``(shard_id, num_shards)``, for the dispatches.
+        rate_limited: is told of every RATE_LIMITED event.
         react: carries out every effect but `Deliver`; returns whether to read on.
     """
 
@@ -59,6 +60,7 @@ class Reader:
         machine: Machine,
         hub: Hub,
         shard: tuple[int, int],
+        rate_limited: Callable[[Dispatch], None],
         react: Callable[[Effect], Awaitable[bool]],
     ) -> None:
         self._transport = transport
@@ -67,6 +69,7 @@ class Reader:
         self._machine = machine
         self._hub = hub
         self._shard = shard
+        self._rate_limited = rate_limited
         self._react = react
         self._watchdog = Watchdog(trio.current_time())
         self._scope: trio.CancelScope | None = None
@@ -138,9 +141,11 @@ class Reader:
 
     def _publish(self, envelope: Envelope) -> None:
         session = self._machine.session
-        self._hub.publish(
-            Dispatch(envelope.t or "", envelope.s, self._shard, envelope.d, session.id if session is not None else "")
-        )
+        name = envelope.t or ""
+        dispatch = Dispatch(name, envelope.s, self._shard, envelope.d, "" if session is None else session.id)
+        self._hub.publish(dispatch)
+        if name == RateLimited.NAME:
+            self._rate_limited(dispatch)
 
     async def _wait_room(self, name: str, *, replaying: bool) -> None:
         # We hold ourselves up: neither the handshake's watchdog nor the heartbeat may blame the peer.

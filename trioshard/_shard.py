@@ -172,7 +172,7 @@ class Shard:
         if self._closed is not None:
             return
         self._session = self.session
-        text = "the shard has been left" if failure is None else f"the shard has failed: {failure}"
+        text = "the shard has been left" if failure is None else f"the shard has failed: {str(failure).rstrip('.')}"
         self._closed = ShardClosed(f"{text}. What was not written yet will not be.")
         self._closed.__cause__ = failure
         self._queue.close(self._closed)

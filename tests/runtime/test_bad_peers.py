@@ -225,11 +225,11 @@ async def test_an_absurd_heartbeat_interval(interval: object, autojump_clock: Mo
 
 
 async def test_a_tiny_heartbeat_interval_is_no_busy_loop(autojump_clock: MockClock) -> None:
-    async with open_local_gateway(port=None) as gateway:
-        async with trioshard.open_shard(
-            "secret", intents=INTENTS, url=gateway.url, dial=gateway.dial, backoff=QUICK
-        ) as shard:
-            await shard.wait_ready()
+    async with (
+        open_local_gateway(port=None) as gateway,
+        trioshard.open_shard("secret", intents=INTENTS, url=gateway.url, dial=gateway.dial, backoff=QUICK) as shard,
+    ):
+        await shard.wait_ready()
     async with open_local_gateway(port=None, heartbeat_interval=0.001, heartbeat_grace=100) as gateway:
         async with trioshard.open_shard(
             "secret", intents=INTENTS, url=gateway.url, dial=gateway.dial, backoff=QUICK

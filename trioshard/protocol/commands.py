@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
 import msgspec
 
@@ -22,6 +22,8 @@ from trioshard.protocol.opcodes import Opcode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from trioshard.protocol.events import RateLimited
 
 __all__ = [
     "Activity",
@@ -36,6 +38,7 @@ __all__ = [
     "UpdateVoiceState",
     "encode_command",
     "limit_key",
+    "limited_key",
 ]
 
 Snowflake = int | str
@@ -338,16 +341,27 @@ def limit_key(command: Command) -> object:
     return None
 
 
+def limited_key(event: RateLimited) -> object:
+    """Return the key of the limit that a RATE_LIMITED event is about, or ``None`` if it is none that we keep.
+
+    Raises:
+        ValueError: its guild id is no number.
+    """
+    if event.opcode != Opcode.REQUEST_GUILD_MEMBERS or "guild_id" not in event.meta:
+        return None
+    return int(event.meta["guild_id"])
+
+
 def _is_int(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _freeze(command: msgspec.Struct, field: str) -> None:
     # Lists are what people write; a tuple is what stays as it was checked.
-    values = getattr(command, field)
+    values: object = getattr(command, field)
     if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
         raise InvalidCommand(f"{field} takes a list, not {values!r}", field=field)
-    msgspec.structs.force_setattr(command, field, tuple(values))
+    msgspec.structs.force_setattr(command, field, tuple(cast("Iterable[object]", values)))
 
 
 def _utf8_size(text: str) -> float:

@@ -1,0 +1,60 @@
+"""What developers run and what CI runs, as nox sessions: `nox -l` lists them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint", "types"]
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    """Run the tests. Arguments go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check rules and format."""
+    session.install("ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, strictly, with two checkers."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests, and fail when too many lines were not."""
+    session.install("-e", ".[test]")
+    session.env["COVERAGE_FILE"] = f"{session.create_tmp()}/coverage"
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "--quiet")
+    report = ("coverage", "report", "--precision=2")
+    session.run(*report, "--include=trioshard/protocol/*", "--fail-under=100")
+    session.run(*report, "--omit=trioshard/protocol/*", "--fail-under=95")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the demo for a few seconds, or with other arguments."""
+    session.install(".")
+    session.run("trioshard", "demo", *(session.posargs or ("--seconds", "5")))
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Run clients built with other libraries against the built-in gateway."""
+    session.install("-e", ".[test]")
+    session.run("bash", ".ci/peers", session.create_tmp(), external=True)
