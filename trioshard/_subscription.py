@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
 import trio
 
 from trioshard.errors import GatewayProtocolError, ShardClosed, SubscriptionOverflow
-from trioshard.protocol.events import Dispatch, Event
+from trioshard.protocol.events import Dispatch, Event, Ready
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -151,7 +151,8 @@ class Hub:
         slowest decides.
         """
         sequences = [
-            dispatch.sequence - 1
+            # READY cannot be replayed: a session begins after it, whoever has seen it.
+            dispatch.sequence if dispatch.name == Ready.NAME else dispatch.sequence - 1
             for unfinished in (self._abandoned, *(outbox.unfinished() for outbox in self._outboxes))
             for dispatch in unfinished
             if dispatch.session_id == session_id and dispatch.sequence is not None

@@ -45,6 +45,8 @@ IDENTIFY_MEMORY: Final = 1800.0
 INVALID_SESSION_WAIT: Final = (1.0, 5.0)
 """Seconds, drawn from this range, before a new session when the old one was declared gone."""
 
+_SESSION_IS_GONE: Final = (CloseCode.NOT_AUTHENTICATED, CloseCode.INVALID_SEQ, CloseCode.SESSION_TIMED_OUT)
+
 FRUITLESS_RESUMES: Final = 5
 """So many handshakes in a row that brought neither RESUMED nor any event: the session is given up."""
 
@@ -260,7 +262,10 @@ class Recovery:
     def _before_identify(self, outcome: Outcome, now: float) -> float:
         recent = self._identifies.used(now)
         wait = max(self._backoff.before_identify(recent, self._random), self.identify_delay(now))
-        if outcome.ending is Ending.INVALIDATED or outcome.code == CloseCode.NOT_AUTHENTICATED:
+        if self._last_identify is None and outcome.session is not None:
+            # The session came from elsewhere, and nobody here knows when it was started.
+            wait = max(wait, IDENTIFY_SPACING)
+        if outcome.ending is Ending.INVALIDATED or outcome.code in _SESSION_IS_GONE:
             wait = max(wait, self._random.uniform(*INVALID_SESSION_WAIT))
         if outcome.ending is Ending.INVALIDATED and outcome.phase is Phase.IDENTIFYING:
             # The concurrency window is not over for another five seconds.
