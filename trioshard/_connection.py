@@ -24,10 +24,10 @@ from trioshard.protocol.events import Dispatch, RateLimited
 from trioshard.protocol.machine import (
     Acked,
     BeatNow,
-    Effect,
     Greet,
     Ignored,
     Machine,
+    Notice,
     Open,
     Reconnect,
     SessionInvalidated,
@@ -215,7 +215,7 @@ class Connection:
 
     # --- what arrives ---
 
-    async def _react(self, effect: Effect) -> bool:
+    async def _react(self, effect: Notice) -> bool:
         """Carry out an effect; return whether to read on."""
         match effect:
             case Open():
@@ -236,8 +236,6 @@ class Connection:
                 return False
             case Ignored():
                 logger.debug("ignored: %s", effect.why)
-            case _:
-                pass
         return True
 
     def _rate_limited(self, dispatch: Dispatch) -> None:

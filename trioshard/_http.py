@@ -5,12 +5,12 @@ Source: *Gateway*, get gateway bot.
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING, Final
 
 import httpx
 import msgspec
 
+from trioshard._transport import default_ssl_context
 from trioshard._version import __version__
 from trioshard.errors import AuthenticationFailed, ConnectFailed, SessionStartsExhausted
 
@@ -54,9 +54,7 @@ async def fetch_gateway(config: ShardConfig) -> GatewayInfo:
     """
     url = f"{config.api_url.rstrip('/')}/gateway/bot"
     try:
-        async with httpx.AsyncClient(
-            timeout=_TIMEOUT, verify=config.ssl_context or ssl.create_default_context()
-        ) as client:
+        async with httpx.AsyncClient(timeout=_TIMEOUT, verify=config.ssl_context or default_ssl_context()) as client:
             response = await client.get(
                 url,
                 headers={"Authorization": f"Bot {config.token.reveal()}", "User-Agent": USER_AGENT},

@@ -15,7 +15,7 @@ import trio
 from trioshard.errors import ConnectionClosed, ConnectionLost, GatewayProtocolError
 from trioshard.protocol.codec import scan
 from trioshard.protocol.events import Dispatch, RateLimited
-from trioshard.protocol.machine import Deliver, Effect, Open
+from trioshard.protocol.machine import Deliver, Open
 from trioshard.protocol.opcodes import Opcode
 from trioshard.protocol.phases import Phase
 from trioshard.protocol.recovery import Ending
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trioshard._wire import Wire
     from trioshard.protocol.codec import Envelope
     from trioshard.protocol.compression import Inflater
-    from trioshard.protocol.machine import Machine
+    from trioshard.protocol.machine import Machine, Notice
     from trioshard.protocol.pulse import Pulse
 
 __all__ = ["Reader", "Verdict"]
@@ -61,7 +61,7 @@ class Reader:
         hub: Hub,
         shard: tuple[int, int],
         rate_limited: Callable[[Dispatch], None],
-        react: Callable[[Effect], Awaitable[bool]],
+        react: Callable[[Notice], Awaitable[bool]],
     ) -> None:
         self._transport = transport
         self._inflater = inflater

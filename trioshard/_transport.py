@@ -13,6 +13,7 @@ Three things that trio-websocket leaves to its caller are done by `_Tap`, the st
 
 from __future__ import annotations
 
+import functools
 import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
@@ -88,8 +89,12 @@ async def dial_tcp(host: str, port: int) -> trio.abc.Stream:
     return await trio.open_tcp_stream(host, port)
 
 
+@functools.cache
 def default_ssl_context() -> ssl.SSLContext:
-    """Return a context that verifies certificates and host names, and speaks TLS 1.2 or newer."""
+    """Return the context that verifies certificates and host names, and speaks TLS 1.2 or newer.
+
+    There is one for all shards: loading the system's trust store takes long enough to be felt at each reconnect.
+    """
     return ssl.create_default_context()
 
 

@@ -91,15 +91,12 @@ class Wire:
             raise WriteStalled(f"a write of {len(data)} bytes {why}")
 
     async def receive(self, envelope: Envelope) -> Effect:
-        """Hand a payload to the machine; under the lock if it moves the phase.
+        """Hand a payload that moves the phase to the machine, under the lock.
 
         Raises:
             GatewayProtocolError: its data cannot be right.
         """
-        following = self._machine.moves(envelope)
-        if following is None:
-            return self._machine.receive(envelope)
-        if following is Phase.CLOSING:
+        if self._machine.moves(envelope) is Phase.CLOSING:
             self._condemn()
         async with self._lock:
             return self._machine.receive(envelope)

@@ -95,6 +95,29 @@ async def test_a_server_that_does_not_speak_http() -> None:
         await expect_failure(url, match="does not speak WebSocket")
 
 
+async def test_a_server_that_accepts_another_websocket() -> None:
+    async def confused(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: c29tZWJvZHkgZWxzZQ==\r\n\r\n"
+        )
+        await trio.sleep(5)
+
+    async with open_server(confused) as url:
+        await expect_failure(url, match="does not speak WebSocket")
+
+
+async def test_a_server_that_closes_without_a_word() -> None:
+    async def close(stream: trio.SocketStream) -> None:
+        while b"\r\n\r\n" not in await stream.receive_some():
+            pass
+        await stream.aclose()
+
+    async with open_server(close) as url:
+        await expect_failure(url, match="hung up")
+
+
 async def test_a_server_that_hangs_up_during_the_handshake() -> None:
     async def hang_up(stream: trio.SocketStream) -> None:
         await stream.receive_some(1)
@@ -289,3 +312,56 @@ async def test_the_reason_is_found_although_the_write_broke_first(
                 gateway.connections[0].close(4014)
                 while True:
                     await shard.update_voice_state(1, None)
+
+
+async def test_a_second_hello_changes_the_interval_and_nothing_else(autojump_clock: MockClock) -> None:
+    hello = SendText('{"op":10,"d":{"heartbeat_interval":5000}}')
+    async with open_world([After("ready"), Sleep(1), hello], compress=None) as (gateway, shard):
+        await shard.wait_ready()
+        await trio.sleep(61)
+        assert 10 <= gateway.report.heartbeats <= 14
+        assert (gateway.report.connections, gateway.report.identifies) == (1, 1)
+
+
+class Breakable(trio.abc.Stream):
+    """A stream whose writes break when the test says so, while reading goes on in silence."""
+
+    def __init__(self, stream: trio.abc.Stream, allowed: int) -> None:
+        self.stream = stream
+        self.allowed = allowed
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.allowed -= 1
+        if self.allowed < 0:
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError("the line is dead")
+        await self.stream.send_all(data)
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self.stream.receive_some(max_bytes)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+@pytest.mark.parametrize("allowed", [1, 2, 3], ids=["handshake", "first command", "later"])
+async def test_a_write_that_breaks_is_followed_by_a_new_connection(allowed: int, autojump_clock: MockClock) -> None:
+    """Writes 1 and 2 of a connection are the WebSocket's request and Identify."""
+    dialled: list[Breakable] = []
+    async with open_local_gateway(port=None) as gateway:
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            dialled.append(Breakable(await gateway.dial(host, port), 1000 if dialled else allowed))
+            return dialled[-1]
+
+        with trio.fail_after(600):
+            async with trioshard.open_shard(
+                "secret", intents=INTENTS, url=gateway.url, dial=dial, backoff=QUICK
+            ) as shard:
+                receipts = [await shard.update_voice_state(1, None) for _ in range(4)]
+                assert [receipt.epoch for receipt in receipts] == [1 + (number > allowed - 2) for number in range(1, 5)]
+                assert max(receipt.attempts for receipt in receipts) == (2 if allowed > 1 else 1)
+        assert not gateway.report.violations

@@ -33,6 +33,7 @@ __all__ = [
     "Greet",
     "Ignored",
     "Machine",
+    "Notice",
     "Open",
     "Reconnect",
     "SessionInvalidated",
@@ -89,7 +90,10 @@ class Ignored:
     why: str
 
 
-Effect = Greet | BeatNow | Acked | Deliver | Open | Reconnect | SessionInvalidated | Ignored
+Notice = Greet | BeatNow | Acked | Open | Reconnect | SessionInvalidated | Ignored
+"""What the connection has to deal with."""
+
+Effect = Deliver | Notice
 
 _T = TypeVar("_T")
 
