@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from trioshard._transport import dial_tcp
-from trioshard.protocol.commands import UpdatePresence
+from trioshard.protocol.commands import UpdatePresence, encode_command
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE, require_zstd
 from trioshard.protocol.opcodes import Intents
 from trioshard.protocol.pacing import Backoff
@@ -32,6 +32,9 @@ _COMPRESSIONS: Final = ("zlib-stream", "zstd-stream", "payload", None)
 _TRANSPORTS: Final = ("auto", "trio-websocket")
 
 
+_LONGEST_TOKEN: Final = 200
+
+
 class Token:
     """A bot token that shows itself to nobody who prints it."""
 
@@ -44,6 +47,8 @@ class Token:
             raise ValueError("token is passed bare: leave out the 'Bot ' in front")
         if not value.isascii() or any(character.isspace() for character in value.strip()):
             raise ValueError("token contains characters that no token has; copy it from the Developer Portal again")
+        if len(value) > _LONGEST_TOKEN:
+            raise ValueError(f"token has {len(value)} characters; no bot token is that long")
         self._value = value.strip()
 
     def reveal(self) -> str:
@@ -107,6 +112,8 @@ class ShardConfig:
             raise ValueError("large_threshold is a number of members from 50 to 250")
         if self.presence is not None and not isinstance(self.presence, UpdatePresence):
             raise ValueError("presence is an UpdatePresence")
+        if self.presence is not None:
+            encode_command(self.presence)
         self._check_session()
 
     def _check_session(self) -> None:

@@ -32,7 +32,7 @@ from trioshard.protocol.machine import (
     Reconnect,
     SessionInvalidated,
 )
-from trioshard.protocol.opcodes import LEAVE_RESUMABLY, Opcode
+from trioshard.protocol.opcodes import LEAVE_FOR_GOOD, LEAVE_RESUMABLY, Opcode
 from trioshard.protocol.pacing import SendBudget
 from trioshard.protocol.pulse import Pulse
 from trioshard.protocol.recovery import Ending, Outcome
@@ -54,6 +54,9 @@ __all__ = ["Connection"]
 
 LAST_WORDS: Final = 2.0
 """Seconds that the reader gets after a broken write to find the close code that explains it."""
+
+LONGEST_POSTPONEMENT: Final = 600.0
+"""Seconds for which a RATE_LIMITED event is believed; Discord's own limits are shorter."""
 
 _DROPPED: Final = frozenset({Ending.ZOMBIE, Ending.STALLED, Ending.LOST, Ending.FROZEN})
 """Endings after which nobody listens: no goodbye is attempted."""
@@ -105,9 +108,9 @@ class Connection:
         self._opened_at: float | None = None
         self._ending: tuple[Ending, Exception | None, str] | None = None
         self._goodbye: int = LEAVE_RESUMABLY
-        self._progressed = False
+        self._reader: Reader | None = None
+        self._transport: Transport
         self._wire: Wire
-        self._reader: Reader
         self._heartbeater: Heartbeater | None = None
         self._nursery: trio.Nursery | None = None
 
@@ -127,6 +130,7 @@ class Connection:
                 dial=self._config.dial,
                 ssl_context=self._config.ssl_context,
                 max_message_size=self._config.max_message_size,
+                heard=self._heard,
             ) as transport:
                 try:
                     await self._run_tasks(transport)
@@ -140,10 +144,18 @@ class Connection:
             self.machine.closed()
         return self._outcome()
 
+    def _heard(self) -> None:
+        """Bytes arrived, whole messages or not: the peer is there."""
+        if self.pulse is not None:
+            self.pulse.read(trio.current_time())
+        if self._reader is not None:
+            self._reader.heard()
+
     async def _run_tasks(self, transport: Transport) -> None:
         self.machine.connected()
+        self._transport = transport
         self._wire = Wire(transport, self.machine, write_timeout=self._config.write_timeout)
-        self._reader = Reader(
+        reader = self._reader = Reader(
             transport=transport,
             inflater=self._inflater,
             wire=self._wire,
@@ -155,15 +167,14 @@ class Connection:
         )
         try:
             async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._read)
+                self._nursery.start_soon(self._read, reader)
         finally:
             self._nursery = None
-            self._progressed = self._reader.progressed
 
     # --- the tasks ---
 
-    async def _read(self) -> None:
-        verdict = await self._reader.run()
+    async def _read(self, reader: Reader) -> None:
+        verdict = await reader.run()
         if verdict is not None:
             ending, error = verdict
             await self._end(ending, error)
@@ -196,6 +207,7 @@ class Connection:
             assert self.budget is not None
             self.budget.take()
             self.budget.commit(trio.current_time())
+            assert self._reader is not None
             self._reader.shook_hands(resuming=opcode is Opcode.RESUME)
 
     def _handshake_document(self) -> bytes:
@@ -242,20 +254,23 @@ class Connection:
         try:
             event = dispatch.decode(RateLimited)
             key = limited_key(event)
-        except (GatewayProtocolError, ValueError):
+        except (GatewayProtocolError, ValueError, TypeError, OverflowError):
             logger.warning("a RATE_LIMITED event makes no sense: %r", dispatch)
             return
         logger.warning("Discord dropped op %d for %.1f s: it came too often", event.opcode, event.retry_after)
         if key is not None:
-            self._limits.postpone(key, trio.current_time() + event.retry_after)
+            self._limits.postpone(key, trio.current_time() + min(event.retry_after, LONGEST_POSTPONEMENT))
 
     def _greet(self, hello: Greet) -> None:
         assert self._nursery is not None
+        assert self._reader is not None
         now = trio.current_time()
         self._reader.greeted(hello.interval)
-        if self.pulse is not None:
-            self.pulse.change_interval(hello.interval, now)
         if not hello.first:
+            if self.pulse is not None and self.budget is not None and self._heartbeater is not None:
+                self.pulse.change_interval(hello.interval, now)
+                self.budget.change_interval(hello.interval)
+                self._heartbeater.interval_changed()
             return
         self.pulse = self._reader.pulse = Pulse(hello.interval, now, jitter=self._config.random.random())
         self.budget = SendBudget(hello.interval)
@@ -272,6 +287,7 @@ class Connection:
     def _open(self, opened: Open) -> None:
         assert self._nursery is not None
         assert self.budget is not None
+        assert self._reader is not None
         self._opened_at = trio.current_time()
         self._reader.opened()
         self._on_open(opened)
@@ -304,7 +320,12 @@ class Connection:
     async def _write_failed(self, error: ConnectionLost) -> None:
         await self._wire.close()
         if isinstance(error, WriteStalled):
-            await self._end(Ending.STALLED, error)
+            # A close frame may have come meanwhile, with the WebSocket library in line behind our write.
+            closed = self._transport.close_seen()
+            if closed is not None:
+                await self._end(Ending.CLOSED, closed)
+            else:
+                await self._end(Ending.STALLED, error)
             return
         # The gateway closed on us, and its reason may still lie in the socket: a 4004 must not be
         # mistaken for a broken line. The reader ends the connection when it finds it.
@@ -321,8 +342,9 @@ class Connection:
             self._ending = (ending, error, detail)
 
     async def _say_goodbye(self, transport: Transport) -> None:
-        ending = self._ending[0] if self._ending is not None else Ending.LEFT
-        if ending not in _DROPPED:
+        if self._ending is None and not self._config.keep_session:
+            self._goodbye = LEAVE_FOR_GOOD  # cancelled: as if the block had been left
+        if self._ending is None or self._ending[0] not in _DROPPED:
             await transport.aclose(self._goodbye)
 
     def _outcome(self) -> Outcome:
@@ -333,7 +355,7 @@ class Connection:
             phase=self.machine.reached,
             session=self.machine.current_session(),
             ready_for=None if self._opened_at is None else trio.current_time() - self._opened_at,
-            progressed=self._progressed,
+            progressed=self._reader is not None and self._reader.progressed,
             code=code,
             resumable=ending is Ending.INVALIDATED and detail == "resumable",
             error=error,

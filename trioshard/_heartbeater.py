@@ -62,6 +62,10 @@ class Heartbeater:
         self._requested = True
         self._wake.unpark_all()
 
+    def interval_changed(self) -> None:
+        """The next beat may be due earlier than we went to sleep for."""
+        self._wake.unpark_all()
+
     async def run(self) -> tuple[Ending, str]:
         """Beat until the peer is given up, or the connection is; say why.
 
@@ -94,18 +98,24 @@ class Heartbeater:
         self._requested = False
         self._budget.take()
         written = False
+
+        def document() -> bytes:
+            # Before the write: its ACK may be read before the write returns.
+            now = trio.current_time()
+            if scheduled:
+                self._pulse.scheduled_beat_sent(now)
+            else:
+                self._pulse.beat_sent(now)
+            return encode_heartbeat(self._machine.sequence)
+
         try:
-            written = await self._wire.write(Opcode.HEARTBEAT, lambda: encode_heartbeat(self._machine.sequence))
+            written = await self._wire.write(Opcode.HEARTBEAT, document)
         finally:
             now = trio.current_time()
             if written:
                 self._budget.commit(now)
             else:
                 self._budget.give_back()
-        if written and scheduled:
-            self._pulse.scheduled_beat_sent(now)
-        elif written:
-            self._pulse.beat_sent(now)
         return written
 
     async def _sleep_until(self, due: float) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from trioshard._transport import default_ssl_context
 from trioshard._version import __version__
 from trioshard.errors import AuthenticationFailed, ConnectFailed, SessionStartsExhausted
+from trioshard.protocol.url import check_url
 
 if TYPE_CHECKING:
     from trioshard._config import ShardConfig
@@ -44,8 +45,12 @@ class GatewayInfo(msgspec.Struct, frozen=True):
     session_start_limit: SessionStartLimit = SessionStartLimit()
 
 
-async def fetch_gateway(config: ShardConfig) -> GatewayInfo:
+async def fetch_gateway(config: ShardConfig, *, identifying: bool) -> GatewayInfo:
     """Ask ``GET /gateway/bot``.
+
+    Args:
+        config: token, address and trust.
+        identifying: whether a session is going to be started.
 
     Raises:
         AuthenticationFailed: the token is not accepted (HTTP 401). No session start was spent on it.
@@ -60,7 +65,8 @@ async def fetch_gateway(config: ShardConfig) -> GatewayInfo:
                 headers={"Authorization": f"Bot {config.token.reveal()}", "User-Agent": USER_AGENT},
             )
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise ConnectFailed(f"{url} cannot be reached: {str(exc) or type(exc).__name__}") from exc
+        # Without the cause: the request in it carries the token.
+        raise ConnectFailed(f"{url} cannot be reached: {str(exc) or type(exc).__name__}") from None
     if response.status_code == _UNAUTHORIZED:
         raise AuthenticationFailed(
             "Discord does not accept the token (HTTP 401). Copy the bot token from the Developer Portal again;"
@@ -72,10 +78,11 @@ async def fetch_gateway(config: ShardConfig) -> GatewayInfo:
         raise ConnectFailed(f"{url} answered with HTTP {response.status_code}", permanent=permanent)
     try:
         info = msgspec.json.decode(response.content, type=GatewayInfo)
-    except (msgspec.DecodeError, UnicodeError) as exc:
+        check_url(info.url)
+    except ValueError as exc:  # msgspec's and Unicode errors are such, too
         raise ConnectFailed(f"{url} answered with something else than a gateway's address: {exc}") from exc
     limit = info.session_start_limit
-    if limit.remaining < 1 and config.session is None:
+    if limit.remaining < 1 and identifying:
         raise SessionStartsExhausted(
             f"all {limit.total} session starts of the day are used up; one more, and Discord would reset the token."
             f" Nothing was sent. New ones come in {limit.reset_after / 1000:.0f} s.",

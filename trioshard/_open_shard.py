@@ -151,8 +151,15 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
             with trio.move_on_after(LEAVE_TIMEOUT):
                 await shard.leave()
             nursery.cancel_scope.cancel()
+    except trio.Cancelled:
+        if body_error is None:
+            raise
     except BaseExceptionGroup as group:
-        body_error = group.exceptions[0] if len(group.exceptions) == 1 else group
+        fault = group.exceptions[0] if len(group.exceptions) == 1 else group
+        if body_error is None:
+            body_error = fault
+        elif not _is_cancelled(fault):
+            body_error.add_note(f"Meanwhile: {fault!r}")
     finally:
         shard.close(failure)
     if failure is not None and (body_error is None or _is_echo(body_error)):
@@ -165,6 +172,10 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
 
 def _has_cancelled(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled) or any(map(_has_cancelled, members_of(error)))
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    return isinstance(error, trio.Cancelled) or (bool(members_of(error)) and all(map(_is_cancelled, members_of(error))))
 
 
 def _is_echo(error: BaseException) -> bool:

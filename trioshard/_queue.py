@@ -195,25 +195,43 @@ class CommandQueue:
     # --- the sender's end ---
 
     def due(self, now: float) -> Entry | float:
-        """Return the command that should go next, or the seconds until there may be one (``inf``: none waits)."""
+        """Return the command that should go next, or the seconds until there may be one (``inf``: none waits).
+
+        The newest presence takes the turn of the oldest. Whoever is passed over keeps his later commands back, so
+        that his order holds even if the newer presence is withdrawn.
+        """
         wait = math.inf
+        presence = self._presence_to_send(now)
         blocked: set[object] = set()
-        newest = next(reversed(self._presences), None)
-        for candidate in self._entries:
-            entry = candidate
-            if entry.key == PRESENCE and newest is not None and entry is not newest:
-                # The newest presence takes the turn of the oldest, unless its caller has something before it.
-                if self._has_earlier(newest):
-                    continue
-                entry = newest
-            if entry.owner in blocked:
+        for waiting in self._entries:
+            if waiting.owner in blocked:
                 continue
+            entry = waiting
+            if waiting.key == PRESENCE and presence is not None and presence is not waiting:
+                if self._has_earlier(presence):
+                    # Its caller sent something before it, which is due, and comes first.
+                    blocked.add(waiting.owner)
+                    continue
+                entry = presence
             delay = self._limits.wait(entry.key, now)
             if delay <= 0.0:
                 return entry
             wait = min(wait, delay if delay != math.inf else _RECHECK)
-            blocked.add(entry.owner)
+            blocked.update((waiting.owner, entry.owner))
         return wait
+
+    def _presence_to_send(self, now: float) -> Entry | None:
+        """Return the newest presence that does not stand behind a limit of its caller's other commands."""
+        newest: Entry | None = None
+        blocked: set[object] = set()
+        for entry in self._entries:
+            if entry.owner in blocked:
+                continue
+            if entry.key == PRESENCE:
+                newest = entry
+            elif self._limits.wait(entry.key, now) > 0.0:
+                blocked.add(entry.owner)
+        return newest
 
     def _has_earlier(self, entry: Entry) -> bool:
         for other in self._entries:

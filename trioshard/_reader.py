@@ -164,6 +164,12 @@ class Reader:
         self._watchdog.heard(trio.current_time(), replayed=replayed)
         self._set_deadline()
 
+    def heard(self) -> None:
+        """Bytes arrived: a message that takes long is no silence."""
+        self._watchdog.heard(trio.current_time(), replayed=False)
+        if self._watchdog.deadline < math.inf:
+            self._set_deadline()
+
     def opened(self) -> None:
         """READY or RESUMED came: from here on heartbeats watch the peer."""
         self._watchdog.opened()

@@ -30,6 +30,7 @@ from trioshard.protocol.opcodes import LEAVE_FOR_GOOD, LEAVE_RESUMABLY
 from trioshard.protocol.pacing import BotLimits, Lane
 from trioshard.protocol.phases import Phase
 from trioshard.protocol.recovery import Ending, Outcome, Plan, Recovery
+from trioshard.protocol.url import is_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,6 +64,7 @@ class Shard:
         self._hub = Hub(keep_backlog=config.events)
         self._recovery = Recovery(shard=config.shard, backoff=config.backoff, random=config.random)
         self._session = config.session
+        self._final = config.session
         self._gateway_url = config.url
         self._connection: Connection | None = None
         self._gate = trio.lowlevel.ParkingLot()
@@ -89,7 +91,12 @@ class Shard:
             await trio.sleep(plan.delay)
             outcome = await self._attempt(plan)
             self._after_attempt(outcome)
-            plan = self._recovery.after(outcome, trio.current_time())
+            try:
+                plan = self._recovery.after(outcome, trio.current_time())
+            except ShardFailed as failure:
+                if failure.code is not None:
+                    self._session = None
+                raise
             logger.log(
                 logging.INFO if outcome.ready_for is not None else logging.WARNING,
                 "shard %d of %d: %s; %s in %.1f s",
@@ -126,12 +133,18 @@ class Shard:
             self._connection = None
 
     async def _base_url(self, plan: Plan) -> str:
-        if plan.session is not None and plan.at_resume_url:
+        if plan.session is not None and plan.at_resume_url and is_url(plan.session.resume_url):
             return plan.session.resume_url
         if self._config.url is not None:
             return self._config.url
-        if self._gateway_url is None or plan.refresh_url:
-            self._gateway_url = (await fetch_gateway(self._config)).url
+        identifying = plan.session is None
+        if self._gateway_url is None or plan.refresh_url or identifying:
+            # Before every Identify, for the number of session starts that are left.
+            try:
+                self._gateway_url = (await fetch_gateway(self._config, identifying=identifying)).url
+            except ConnectFailed:
+                if self._gateway_url is None or plan.refresh_url:
+                    raise
         return self._gateway_url
 
     async def _may_identify(self) -> None:
@@ -171,7 +184,7 @@ class Shard:
         """End everything that waits. The final `session` is what it was at this moment. Idempotent."""
         if self._closed is not None:
             return
-        self._session = self.session
+        self._final = self.session
         text = "the shard has been left" if failure is None else f"the shard has failed: {str(failure).rstrip('.')}"
         self._closed = ShardClosed(f"{text}. What was not written yet will not be.")
         self._closed.__cause__ = failure
@@ -369,9 +382,11 @@ class Shard:
         block of `open_shard` it is the final one; it can only be resumed if the shard was opened with
         ``keep_session=True``.
         """
+        if self._closed is not None:
+            return self._final
         session = self._session if self._connection is None else self._connection.machine.current_session()
-        if session is None or self._closed is not None:
-            return session
+        if session is None:
+            return None
         return session.at(self._hub.processed(session.id, session.sequence))
 
     @property

@@ -13,7 +13,9 @@ subscriber that awaits `send` in its loop would wait for the gate, the gate for 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast
@@ -38,6 +40,12 @@ DEFAULT_CAPACITY: Final = 1024
 REPLAY_CAPACITY: Final = 16384
 """Events that an outbox holds while a session is resumed."""
 
+REPLAY_PATIENCE: Final = 60.0
+"""Seconds without a single event taken, after which a full outbox is not allowed to hold up a replay any longer."""
+
+_IN_HAND: Final = 256
+"""Tasks per subscription of which it is remembered that they have not finished their event."""
+
 _BATCH: Final = 64
 """Events that a subscriber may take without a checkpoint, when they are there already."""
 
@@ -54,7 +62,7 @@ class Outbox:
         self.capacity = capacity
         self.overflow = overflow
         self.items: deque[Dispatch] = deque()
-        self.in_hand: dict[object, Dispatch] = {}
+        self.in_hand: dict[trio.lowlevel.Task, Dispatch] = {}
         """What each subscribing task was given last: it has not asked for the next one yet."""
         self.arrived = trio.lowlevel.ParkingLot()
         self.dropped = 0
@@ -82,6 +90,19 @@ class Outbox:
             self.closed = True
             self.failure = failure
             self.arrived.unpark_all()
+
+    def forget_finished(self) -> None:
+        # One task for each event is a pattern; tasks that have ended will not ask for another one.
+        for task in [task for task in self.in_hand if not is_running(task)]:
+            del self.in_hand[task]
+
+    def take_over(self, backlog: Outbox) -> None:
+        self.items.extend(item for item in backlog.items if self.wants(item.name))
+        while self.overflow == "drop_oldest" and len(self.items) > self.capacity:
+            self.items.popleft()
+            self.dropped += 1
+        if backlog.closed:
+            self.end(backlog.failure)
 
     def unfinished(self) -> list[Dispatch]:
         return [*self.in_hand.values(), *self.items]
@@ -124,7 +145,20 @@ class Hub:
                 len(self._backlog.items),
             )
         while not self.has_room(name, replaying=replaying):
-            await self._room.park()
+            before = self.waiting()
+            with trio.move_on_after(REPLAY_PATIENCE if replaying else math.inf) as patience:
+                await self._room.park()
+            if patience.cancelled_caught and self.waiting() == before:
+                self._end_stuck(name)
+
+    def _end_stuck(self, name: str) -> None:
+        # Whoever holds up a replay may be waiting for its end. One of the two has to give way, and loudly.
+        for outbox in self._wanting(name):
+            if not outbox.has_room(REPLAY_CAPACITY):
+                failure = SubscriptionOverflow(len(outbox.items), stuck_in_replay=True)
+                logger.error("%s", failure)
+                outbox.end(failure)
+                self.remove(outbox)
 
     def publish(self, dispatch: Dispatch) -> None:
         """Hand an event to every outbox that wants it."""
@@ -182,8 +216,7 @@ class Hub:
         outbox = Outbox(None if kinds is None else frozenset(kinds), capacity, overflow)
         if self._backlog is not None:
             backlog, self._backlog = self._backlog, None
-            outbox.items.extend(item for item in backlog.items if outbox.wants(item.name))
-            backlog.items.clear()
+            outbox.take_over(backlog)
             self.remove(backlog)
         self._outboxes.append(outbox)
         self._abandoned = []
@@ -192,13 +225,26 @@ class Hub:
             outbox.end(*self._ended)
         subscription: Subscription[Any] = Subscription(self, outbox, kinds or {})
         # A loop that was left with `break` drops its subscription; a forgotten outbox would hold the shard up.
-        weakref.finalize(subscription, self._abandon, outbox).atexit = False
+        token = trio.lowlevel.current_trio_token()
+        weakref.finalize(subscription, _soon, token, self.abandon, outbox).atexit = False
         return subscription
 
-    def _abandon(self, outbox: Outbox) -> None:
-        # What the last subscriber left untaken was not processed: a restart must bring it again.
-        if self._outboxes == [outbox] and not outbox.closed:
-            self._abandoned = list(outbox.items)
+    def abandon(self, outbox: Outbox) -> None:
+        """End a subscription that was dropped."""
+        # The loop was left by `break` or by an exception, which look the same from here. What it had not finished is to
+        # come again after a restart, if its tasks have died of it, or if nobody else listens.
+        died = not any(is_running(task) for task in outbox.in_hand)
+        if not outbox.closed and (died or self._outboxes == [outbox]):
+            self._abandoned += outbox.unfinished()
+        self.remove(outbox)
+
+    def close(self, outbox: Outbox) -> None:
+        """End a subscription in good order: the last event is finished; the rest is not, if nobody else listens."""
+        if not outbox.closed and self._outboxes == [outbox]:
+            self._abandoned += outbox.items
+        outbox.in_hand.clear()
+        outbox.items.clear()
+        outbox.end(None)
         self.remove(outbox)
 
     def remove(self, outbox: Outbox) -> None:
@@ -214,6 +260,17 @@ class Hub:
         self._room.unpark_all()
 
 
+def is_running(task: trio.lowlevel.Task) -> bool:
+    """Return whether a task has not ended yet."""
+    return getattr(task.coro, "cr_frame", None) is not None
+
+
+def _soon(token: trio.lowlevel.TrioToken, function: Any, *args: Any) -> None:
+    # The collector may run in any thread, and at any point of this one.
+    with contextlib.suppress(trio.RunFinishedError):
+        token.run_sync_soon(function, *args)
+
+
 class Subscription(Generic[T_co]):
     """An asynchronous iterator over events, fed by the shard through a bounded outbox.
 
@@ -221,7 +278,8 @@ class Subscription(Generic[T_co]):
     says that the last one is finished: that moves the shard's *processed* sequence. When the shard ends, the
     iteration ends with it, after what was still in the outbox; if the shard failed, it raises `ShardClosed`.
 
-    Leave it with ``break``, or with `close`. As a context manager it closes itself.
+    As a context manager it closes itself. A loop that is left with ``break`` or by an exception ends the
+    subscription, too, but does not say that the last event is finished.
 
     Taking an event that is already there is not always a checkpoint: at most 64 are taken without one. When
     cancelled, no event is lost: the one that was waited for stays in the outbox.
@@ -247,6 +305,8 @@ class Subscription(Generic[T_co]):
         outbox = self._outbox
         task = trio.lowlevel.current_task()
         outbox.in_hand.pop(task, None)
+        if len(outbox.in_hand) >= _IN_HAND:
+            outbox.forget_finished()
         while True:
             if outbox.items:
                 if self._taken >= _BATCH:
@@ -288,17 +348,21 @@ class Subscription(Generic[T_co]):
         raise failure
 
     def close(self) -> None:
-        """Take no more events. What is left in the outbox counts as finished. Never blocks."""
-        self._outbox.items.clear()
-        self._outbox.in_hand.clear()
-        self._outbox.end(None)
-        self._hub.remove(self._outbox)
+        """Take no more events, and say that the last one is finished. Never blocks.
+
+        What is left in the outbox of a shard's last subscriber is not processed: a session that is carried over a
+        restart brings it again.
+        """
+        self._hub.close(self._outbox)
 
     def __enter__(self) -> Subscription[T_co]:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None:
+            self.close()
+        else:
+            self._hub.abandon(self._outbox)
 
     @property
     def waiting(self) -> int:

@@ -79,6 +79,10 @@ class Transport(Protocol):
         """
         ...
 
+    def close_seen(self) -> ConnectionClosed | None:
+        """Return the peer's close frame, if one has been read."""
+        ...
+
     async def aclose(self, code: int) -> None:
         """Say goodbye with this close code, if the stream still allows it. Takes at most `CLOSE_TIMEOUT`."""
         ...
@@ -87,6 +91,10 @@ class Transport(Protocol):
 async def dial_tcp(host: str, port: int) -> trio.abc.Stream:
     """Open a TCP connection, by whichever address family answers first."""
     return await trio.open_tcp_stream(host, port)
+
+
+def _nobody_listens() -> None:
+    pass
 
 
 @functools.cache
@@ -105,10 +113,12 @@ async def open_transport(
     dial: Dialer = dial_tcp,
     ssl_context: ssl.SSLContext | None = None,
     max_message_size: int,
+    heard: Callable[[], None] = _nobody_listens,
 ) -> AsyncGenerator[Transport]:
     """Connect to ``url``, and close the stream in the end, whatever happens.
 
-    Use `Transport.aclose` for a goodbye; without it the connection is simply dropped.
+    ``heard`` is called whenever bytes arrive. Use `Transport.aclose` for a goodbye; without it the connection is
+    simply dropped.
 
     Raises:
         ConnectFailed: no WebSocket could be opened.
@@ -119,7 +129,7 @@ async def open_transport(
         async with trio.open_nursery() as nursery:
             try:
                 with _connecting(url):
-                    tap = _Tap(await _open_stream(url, dial, ssl_context))
+                    tap = _Tap(await _open_stream(url, dial, ssl_context), heard)
                     websocket = await _upgrade(nursery, tap, url, max_message_size)
                 yield _TrioWebsocketTransport(websocket, tap)
             finally:
@@ -148,6 +158,8 @@ def _connecting(url: str) -> Generator[None]:
         raise ConnectFailed(f"{_origin(url)} did not answer within {CONNECT_TIMEOUT:g} s") from None
     except _FOREIGN as exc:
         raise _connect_error(url, exc) from exc
+    except ValueError as exc:  # a URL or a host name that is none; UnicodeError is one, too
+        raise ConnectFailed(f"cannot connect to {url!r}: {exc}", permanent=True) from exc
 
 
 async def _open_stream(url: str, dial: Dialer, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
@@ -223,8 +235,9 @@ def _connect_error(url: str, cause: BaseException) -> ConnectFailed:
 class _Tap(trio.abc.Stream):
     """The stream below the WebSocket library. See the module's docstring for what it is there for."""
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, heard: Callable[[], None]) -> None:
         self.stream = stream
+        self._heard = heard
         self.handshaking = True
         self.write_broken = False
         self.write_cut = False
@@ -250,6 +263,7 @@ class _Tap(trio.abc.Stream):
             raise
         if not data and self.handshaking:
             raise ConnectFailed("the server hung up during the WebSocket handshake")
+        self._heard()
         return data
 
     async def aclose(self) -> None:
@@ -280,6 +294,11 @@ class _TrioWebsocketTransport:
             raise ConnectionLost("the connection had ended before the write") from exc
         if self._tap.write_broken:
             raise ConnectionLost("the connection broke during the write")
+
+    def close_seen(self) -> ConnectionClosed | None:
+        reason = self._websocket.closed
+        error = None if reason is None else _closed(trio_websocket.ConnectionClosed(reason))
+        return error if isinstance(error, ConnectionClosed) else None
 
     async def aclose(self, code: int) -> None:
         if self._tap.write_cut or self._tap.write_broken:

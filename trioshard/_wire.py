@@ -74,8 +74,8 @@ class Wire:
             data = document()
             if data is None:
                 return False
+            self._machine.goes_out(opcode)
             await self._send(data)
-            self._machine.written(opcode)
             return True
 
     async def _send(self, data: bytes) -> None:

@@ -92,15 +92,19 @@ class ShardClosed(TrioshardError):
 
 
 class SubscriptionOverflow(TrioshardError):
-    """A subscription with ``overflow="fail"`` did not keep up, and was ended.
+    """A subscription with ``overflow="fail"`` did not keep up, and was ended; or one of any kind held up a resume.
 
     Attributes:
         capacity: how many events its outbox holds.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, stuck_in_replay: bool = False) -> None:
         super().__init__(
-            f"the subscriber fell {capacity} events behind and asked to fail in that case;"
+            f"the subscriber took nothing for a while, with {capacity} events waiting and a session being resumed. It"
+            " probably waits for the end of the resume itself, in send() or wait_ready(); its subscription was ended so"
+            " that the shard can go on. Use send_nowait() in handlers, or handle events in tasks of their own."
+            if stuck_in_replay
+            else f"the subscriber fell {capacity} events behind and asked to fail in that case;"
             " its subscription has ended. Handle events faster, raise capacity=, or choose another overflow=."
         )
         self.capacity = capacity

@@ -71,7 +71,7 @@ def machine_in(phase: Phase, session: Session | None = None) -> Machine:
     machine.receive(hello())
     if phase is Phase.GREETED:
         return machine
-    machine.written(machine.handshake)
+    machine.goes_out(machine.handshake)
     if phase in (Phase.IDENTIFYING, Phase.RESUMING):
         return machine
     machine.receive(ready() if machine.handshake is Opcode.IDENTIFY else dispatch("RESUMED", 41))

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from trioshard.errors import InvalidCommand
-from trioshard.protocol.codec import MAX_OUTBOUND
+from trioshard.protocol.codec import MAX_OUTBOUND, encode_identify
 from trioshard.protocol.commands import (
+    MAX_PRESENCE,
     Activity,
     ActivityType,
     RequestChannelInfo,
@@ -249,10 +250,22 @@ def presence_of(size: int, character: str = "a") -> UpdatePresence:
 
 
 @pytest.mark.parametrize("character", ["a", "ü", "語", "🦊"])
-def test_4096_bytes_fit_and_one_more_does_not(character):
-    assert len(encode_command(presence_of(MAX_OUTBOUND, character))) == 4096
+def test_a_presence_leaves_room_for_the_identify_that_repeats_it(character):
+    assert len(encode_command(presence_of(MAX_PRESENCE, character))) == 3584
+    with pytest.raises(InvalidCommand, match="3585 bytes"):
+        encode_command(presence_of(MAX_PRESENCE + 1, character))
     with pytest.raises(InvalidCommand, match="4097 bytes"):
         encode_command(presence_of(MAX_OUTBOUND + 1, character))
+    identify = encode_identify(
+        token="t" * 200,
+        intents=53608447,
+        shard=(10_000, 20_000),
+        properties={"os": "a long name of one", "browser": "trioshard", "device": "trioshard"},
+        presence=presence_of(MAX_PRESENCE, character).data(),
+        large_threshold=250,
+        payload_compression=True,
+    )
+    assert len(identify) <= MAX_OUTBOUND
 
 
 def test_the_largest_request_for_members_fits():

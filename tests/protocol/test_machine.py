@@ -151,7 +151,7 @@ def test_ready_makes_a_session():
     assert machine.current_session() is None
     machine.connected()
     machine.receive(hello())
-    machine.written(Opcode.IDENTIFY)
+    machine.goes_out(Opcode.IDENTIFY)
     session = Session(
         id="fresh", sequence=1, resume_url="wss://eu.example/", shard=(3, 4), encoding="json", compress="zstd-stream"
     )
@@ -330,7 +330,7 @@ def test_a_connection_only_moves_forward(session, steps):
             if opcode in USER_COMMANDS:
                 assert admitted is (gate_open and machine.phase is Phase.READY)
             if admitted:
-                machine.written(opcode)
+                machine.goes_out(opcode)
                 handshakes += opcode in HANDSHAKES
         assert RANK[machine.phase] >= RANK[before]
         assert RANK[machine.phase] != RANK[before] or machine.phase is before

@@ -73,7 +73,7 @@ def test_what_may_be_sent(phase, opcode):
     machine = machine_in(phase, SESSION if opcode is Opcode.RESUME and phase is Phase.GREETED else None)
     assert machine.admit(opcode) is (expected is not None)
     if expected is not None:
-        machine.written(opcode)
+        machine.goes_out(opcode)
         assert machine.phase is expected
 
 
@@ -101,7 +101,7 @@ def test_nothing_is_in_the_tables_but_these_cells():
 def test_a_payload_that_is_not_admitted_cannot_be_entered_as_written():
     machine = machine_in(Phase.IDENTIFYING)
     with pytest.raises(KeyError):
-        machine.written(Opcode.IDENTIFY)
+        machine.goes_out(Opcode.IDENTIFY)
 
 
 def test_users_send_commands_and_nothing_else():

@@ -76,7 +76,7 @@ def ready_machine() -> Machine:
     machine = Machine(session=None)
     machine.connected()
     machine.receive(envelope({"op": 10, "d": {"heartbeat_interval": 41250}}))
-    machine.written(Opcode.IDENTIFY)
+    machine.goes_out(Opcode.IDENTIFY)
     machine.receive(envelope(READY))
     assert machine.phase is Phase.READY
     return machine

@@ -58,7 +58,7 @@ async def open_server(handler: Callable[[trio.SocketStream], Awaitable[None]]) -
 
 
 async def test_a_url_that_nobody_answers() -> None:
-    error = await expect_failure(f"ws://127.0.0.1:{await _closed_port()}", match="after 5 attempts")
+    error = await expect_failure(f"ws://127.0.0.1:{await _closed_port()}", match="after 8 attempts")
     assert isinstance(error.__cause__, errors.ConnectFailed)
 
 

@@ -62,9 +62,8 @@ async def test_keep_session_leaves_with_a_code_that_keeps_it_and_another_shard_r
     async with open_local_gateway(port=None) as gateway:
         options: dict[str, Any] = {"intents": INTENTS, "url": gateway.url, "dial": gateway.dial}
         async with trioshard.open_shard("secret", keep_session=True, **options) as first:
-            async for event in first.subscribe("GUILD_CREATE"):
-                assert event.name == "GUILD_CREATE"
-                break
+            with first.subscribe("GUILD_CREATE") as subscription:
+                assert (await anext(subscription)).name == "GUILD_CREATE"
         assert gateway.report.closes_received == {4900: 1}
         gateway.send_message("while nobody was there")
         async with trioshard.open_shard("secret", session=first.session, **options) as second:

@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.runtime.scripted import RECONNECT, ScriptedTransport, envelope, ready_machine, write_presence
+from tests.runtime.scripted import READY, RECONNECT, ScriptedTransport, envelope, ready_machine, write_presence
 from trioshard._wire import Wire, WriteStalled
 from trioshard.errors import ConnectionLost
 from trioshard.protocol.machine import Machine
@@ -123,7 +123,7 @@ async def test_closing_refuses_everything_from_then_on() -> None:
     assert transport.written == []
 
 
-async def test_a_broken_write_does_not_move_the_machine() -> None:
+async def test_a_handshake_whose_write_broke_is_not_tried_again_in_place() -> None:
     machine = Machine(session=None)
     machine.connected()
     machine.receive(envelope({"op": 10, "d": {"heartbeat_interval": 41250}}))
@@ -132,4 +132,23 @@ async def test_a_broken_write_does_not_move_the_machine() -> None:
     wire = Wire(transport, machine, write_timeout=10.0)
     with pytest.raises(ConnectionLost):
         await wire.write(Opcode.IDENTIFY, lambda: b'{"op":2}')
-    assert machine.phase is Phase.GREETED
+    transport.broken = False
+    assert not await wire.write(Opcode.IDENTIFY, lambda: b'{"op":2}')
+    assert transport.written == []
+
+
+async def test_an_answer_that_is_read_before_the_write_returns_is_understood() -> None:
+    """A stream may give control away after its last byte has left; the gateway may be quicker than that."""
+    machine = Machine(session=None)
+    machine.connected()
+    machine.receive(envelope({"op": 10, "d": {"heartbeat_interval": 41250}}))
+    transport = ScriptedTransport(machine)
+    wire = Wire(transport, machine, write_timeout=10.0)
+    transport.stall()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.write, Opcode.IDENTIFY, lambda: b'{"op":2}')
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wire.receive, envelope(READY))
+        await wait_all_tasks_blocked()
+        transport.proceed()
+    assert machine.phase is Phase.READY

@@ -49,6 +49,8 @@ Status = Literal["online", "dnd", "idle", "invisible", "offline"]
 MAX_NONCE: Final = 32
 """Bytes. With a longer nonce the chunks would come back without any."""
 MAX_USER_IDS: Final = 100
+MAX_PRESENCE: Final = codec.MAX_OUTBOUND - 512
+"""Bytes. An Identify has to hold the presence, a token of up to 200 bytes, and about 200 bytes more."""
 _STATUSES: Final = ("online", "dnd", "idle", "invisible", "offline")
 _STREAM_HOSTS: Final = (
     "https://twitch.tv/",
@@ -323,13 +325,20 @@ def encode_command(command: Command) -> bytes:
     """Encode a command as it will stand on the wire.
 
     Raises:
-        InvalidCommand: it is no command, or has more than 4096 bytes as JSON.
+        InvalidCommand: it is no command, or has more than 4096 bytes as JSON (a presence: `MAX_PRESENCE`).
     """
     if not isinstance(command, Command):
         raise InvalidCommand(
             f"only commands can be sent (UpdatePresence, UpdateVoiceState, …), not {type(command).__name__}"
         )
-    return codec.encode(command.opcode, command.data())
+    document = codec.encode(command.opcode, command.data())
+    if isinstance(command, UpdatePresence) and len(document) > MAX_PRESENCE:
+        raise InvalidCommand(
+            f"this presence takes {len(document)} bytes as JSON, and {MAX_PRESENCE} is what fits: the last presence"
+            " also goes into the Identify of the next session. It was not sent; shorten it.",
+            field="activities",
+        )
+    return document
 
 
 def limit_key(command: Command) -> object:

@@ -1,7 +1,7 @@
 """One connection attempt as a state machine: what arrives goes in, what has to happen comes out.
 
-The machine knows nothing of sockets, clocks and tasks. Its owner asks `admit` before it writes and tells it
-`written` after; both while holding the state lock, with the write between them. What arrives is handed to
+The machine knows nothing of sockets, clocks and tasks. Its owner asks `admit`, tells it that the payload
+`goes_out`, and writes, all under one hold of the state lock. What arrives is handed to
 `receive`, which answers with one effect to be carried out. When `moves` names a phase that a payload leads
 to, the owner takes the state lock first.
 
@@ -110,6 +110,10 @@ _INBOUND: Final = {
 }
 
 
+_LONGEST_ID: Final = 512
+"""Characters. Discord's have 32; one that does not fit into a Resume is of no use."""
+
+
 class _HelloData(msgspec.Struct):
     heartbeat_interval: object = None
 
@@ -179,8 +183,12 @@ class Machine:
             return False
         return (self.phase, opcode) in SEND
 
-    def written(self, opcode: Opcode) -> None:
-        """An admitted payload was written: move to the phase that follows."""
+    def goes_out(self, opcode: Opcode) -> None:
+        """An admitted payload is written now: move to the phase that follows.
+
+        Said before its first byte leaves: the answer may be read before the write has returned. A write that
+        breaks ends the connection anyway.
+        """
         self._move_to(SEND[self.phase, opcode])
 
     def moves(self, envelope: Envelope) -> Phase | None:
@@ -237,6 +245,8 @@ class Machine:
 
     def _ready(self, envelope: Envelope) -> Effect:
         data = _data(envelope, _ReadyData)
+        if len(data.session_id) > _LONGEST_ID:
+            raise GatewayProtocolError(f"READY came with a session_id of {len(data.session_id)} characters")
         self._advance(envelope.s)
         self.session = Session(
             id=data.session_id,

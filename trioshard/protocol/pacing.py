@@ -114,6 +114,11 @@ class SendBudget:
 
     def __init__(self, interval: float) -> None:
         self._log = SlidingLog(SEND_LIMIT, SEND_PERIOD + JITTER_ALLOWANCE)
+        self._limits: dict[Lane, int] = {}
+        self.change_interval(interval)
+
+    def change_interval(self, interval: float) -> None:
+        """Reserve slots for heartbeats at another interval, in seconds."""
         # A window of 60 s holds one beat more than it has intervals, when it starts just before one.
         scheduled = math.ceil(self._log.period / interval) + 1
         self._limits = {

@@ -56,7 +56,7 @@ POISONED: Final = 2
 RESUME_URL_FAILURES: Final = 2
 """So many failed connects in a row, and the other URL is tried."""
 
-FIRST_CONNECTS: Final = 5
+FIRST_CONNECTS: Final = 8
 """So many failed connects, and never a successful one: the shard gives up."""
 
 
@@ -213,7 +213,8 @@ class Recovery:
                 shard=self._shard,
             )
         if outcome.ending is Ending.CONNECT_FAILED and not self._was_connected:
-            permanent = isinstance(outcome.error, ConnectFailed) and outcome.error.permanent
+            # With a session it was the resume URL, which may be out of date: the gateway's own has its turn.
+            permanent = isinstance(outcome.error, ConnectFailed) and outcome.error.permanent and outcome.session is None
             if permanent or self._connect_failures + 1 >= FIRST_CONNECTS:
                 times = self._connect_failures + 1
                 attempts = "1 attempt" if times == 1 else f"{times} attempts"

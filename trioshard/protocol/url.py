@@ -22,6 +22,15 @@ def connection_url(base: str, *, compress: str | None, encoding: str = "json") -
     return urlsplit(base)._replace(path=urlsplit(base).path or "/", query=urlencode(query), fragment="").geturl()
 
 
+def is_url(url: str) -> bool:
+    """Return whether `check_url` accepts this."""
+    try:
+        check_url(url)
+    except ValueError:
+        return False
+    return True
+
+
 def check_url(url: str) -> SplitResult:
     """Return the parts of a gateway URL.
 
