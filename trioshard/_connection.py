@@ -76,6 +76,7 @@ class Connection:
         limits: the bot's limits.
         hub: where events go.
         may_identify: waits until this shard may identify, and counts it.
+        on_identified: called when the write of an Identify is over, however it went.
         on_open: called at READY and RESUMED, before anybody else hears of it.
     """
 
@@ -90,6 +91,7 @@ class Connection:
         limits: BotLimits,
         hub: Hub,
         may_identify: Callable[[], Awaitable[None]],
+        on_identified: Callable[[], None],
         on_open: Callable[[Open], None],
     ) -> None:
         transport_compression, kind = _compressions(config, session)
@@ -104,6 +106,7 @@ class Connection:
         self._limits = limits
         self._hub = hub
         self._may_identify = may_identify
+        self._on_identified = on_identified
         self._on_open = on_open
         self._opened_at: float | None = None
         self._ending: tuple[Ending, Exception | None, str] | None = None
@@ -203,6 +206,9 @@ class Connection:
         except ConnectionLost as exc:
             await self._write_failed(exc)
             return
+        finally:
+            if opcode is Opcode.IDENTIFY:
+                self._on_identified()
         if written:
             assert self.budget is not None
             self.budget.take()

@@ -122,6 +122,7 @@ class Shard:
             limits=self._limits,
             hub=self._hub,
             may_identify=self._may_identify,
+            on_identified=lambda: self._recovery.identify_written(trio.current_time()),
             on_open=self._opened,
         )
         try:
@@ -149,7 +150,7 @@ class Shard:
 
     async def _may_identify(self) -> None:
         await trio.sleep(self._recovery.identify_delay(trio.current_time()))
-        self._recovery.identified(trio.current_time())
+        self._recovery.identifies(trio.current_time())
 
     def _opened(self, opened: Open) -> None:
         if opened.resumed:

@@ -120,7 +120,9 @@ def test_op_9_without_data_is_not_resumable():
 def test_after_the_end_nothing_counts_any_more(phase, arrival):
     machine = machine_in(phase)
     before = machine.current_session()
-    assert isinstance(machine.receive(arrival), Ignored)
+    effect = machine.receive(arrival)
+    # A verdict on the session still counts when it is read behind a write that broke.
+    assert isinstance(effect, SessionInvalidated if arrival.op == 9 and phase is Phase.CLOSING else Ignored)
     assert (machine.phase, machine.current_session()) == (phase, before)
 
 

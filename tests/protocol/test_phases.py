@@ -36,7 +36,7 @@ HELLO              -          GREETED        =       =           =        =     
 HEARTBEAT_REQUEST  -          -              =       =           =        =       -       -
 HEARTBEAT_ACK      -          -              =       =           =        =       -       -
 RECONNECT          -          CLOSING        CLOSING CLOSING     CLOSING  CLOSING -       -
-INVALID_SESSION    -          -              CLOSING CLOSING     CLOSING  CLOSING -       -
+INVALID_SESSION    -          -              CLOSING CLOSING     CLOSING  CLOSING =       -
 READY              -          -              -       READY       -        -       -       -
 RESUMED            -          -              -       -           READY    -       -       -
 DISPATCH           -          -              -       -           =        =       -       -

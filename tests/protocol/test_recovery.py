@@ -136,7 +136,7 @@ def test_other_endings_keep_what_there_is(ending, session, phase):
 @each_phase
 def test_op_9(resumable, session, phase):
     policy = connected_before()
-    policy.identified(0.0)
+    policy.identifies(0.0)
     plan = policy.after(ended(Ending.INVALIDATED, phase, session, resumable=resumable), 1000.0)
     assert plan.session is (session if resumable else None)
     if plan.session is None:
@@ -352,8 +352,10 @@ def test_the_network_never_costs_the_session(outcomes, seed):
 def test_never_two_identifies_within_five_seconds():
     policy = recovery(identify_base=0.001)
     assert policy.identify_delay(0.0) == 0.0
-    policy.identified(100.0)
-    assert [policy.identify_delay(now) for now in (100.0, 103.0, 105.0, 200.0)] == [5.0, 2.0, 0.0, 0.0]
+    policy.identifies(100.0)
+    assert [policy.identify_delay(now) for now in (100.0, 103.0, 105.5, 200.0)] == [5.5, 2.5, 0.0, 0.0]
+    policy.identify_written(102.0)
+    assert policy.identify_delay(105.0) == 2.5
     assert policy.after(ended(Ending.LOST, Phase.IDENTIFYING, None), 101.0).delay >= 4.0
 
 
@@ -364,7 +366,7 @@ def test_each_new_session_in_half_an_hour_waits_longer_than_the_one_before(seed)
     identifies: list[float] = []
     for _ in range(12):
         identifies.append(now)
-        policy.identified(now)
+        policy.identifies(now)
         plan = policy.after(closed(4003), now)
         assert plan.session is None
         recent = sum(moment > now - 1800.0 for moment in identifies)
@@ -376,7 +378,7 @@ def test_each_new_session_in_half_an_hour_waits_longer_than_the_one_before(seed)
 @pytest.mark.parametrize("code", [4003, 4007, 4009])
 def test_after_half_an_hour_an_identify_is_forgotten(code):
     policy = connected_before()
-    policy.identified(0.0)
+    policy.identifies(0.0)
     assert policy.after(closed(code, ready_for=1801.0), 1801.0).delay <= 5.0
 
 
@@ -416,7 +418,7 @@ def live(server: Server, seed: int = 0, *, until: float = DAY) -> History:
         outcome = server(plan, random)
         if plan.session is None and outcome.phase in (Phase.IDENTIFYING, Phase.READY):
             history.identifies.append(now)
-            policy.identified(now)
+            policy.identifies(now)
         now += outcome.ready_for or 0.0
         plan = policy.after(outcome, now)
     return history

@@ -19,6 +19,7 @@ from trioshard.testing import (
     After,
     Close,
     Drop,
+    InvalidateSession,
     LocalGateway,
     NoReady,
     RejectUpgrade,
@@ -169,6 +170,49 @@ async def test_the_close_code_behind_a_stalled_write_is_found(code: int, autojum
                 await run()
         else:
             await run()
+
+
+async def test_op_9_true_behind_a_broken_write_keeps_the_session(autojump_clock: MockClock) -> None:
+    """The reader is behind: a command crosses op 9, 4003 answers it, and the next write breaks before op 9 is read."""
+    scenario = Scenario([[After("ready"), Sleep(1), InvalidateSession(resumable=True)]])
+    async with open_local_gateway(port=None, scenario=scenario) as gateway, shard_at(gateway) as shard:
+        subscription = shard.subscribe("N", capacity=1)
+        await shard.wait_ready()
+        await trio.sleep(0.5)
+        numbered(gateway, *range(5))
+        await trio.sleep(1)
+        shard.send_nowait(VOICE)
+        await trio.sleep(6)
+        shard.send_nowait(VOICE)
+        await trio.sleep(0.5)
+        with trio.fail_after(60):
+            assert [(await anext(subscription)).json()["n"] for _ in range(5)] == list(range(5))
+        await gateway.wait_resumed()
+        assert gateway.report.identifies == 1
+
+
+async def test_identifies_are_five_seconds_apart_where_they_arrive(autojump_clock: MockClock) -> None:
+    """The first one takes two seconds on its way, the second none."""
+    scenario = Scenario([[After("ready"), Close(4009)]])
+    backoff = Backoff(base=0.1, cap=0.1, identify_base=0.1, identify_cap=0.1)
+    async with open_local_gateway(port=None, scenario=scenario) as gateway:
+        writes = 0
+
+        class SecondWriteIsSlow(Wrapped):
+            async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+                nonlocal writes
+                writes += 1
+                if writes == 2:
+                    await trio.sleep(2)
+                await self.inner.send_all(data)
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            return SecondWriteIsSlow(await gateway.dial(host, port))
+
+        async with shard_at(gateway, dial=dial, backoff=backoff):
+            await gateway.wait_ready(2)
+        times = [attempt.time for attempt in gateway.report.identify_attempts]
+        assert times[1] - times[0] >= 5.0
 
 
 # --- session starts ---

@@ -113,6 +113,8 @@ RECEIVE: Final[Mapping[tuple[Phase, Inbound], Phase]] = MappingProxyType(
         # Op 7 may come at any time, even before or instead of Hello.
         **{(phase, Inbound.RECONNECT): Phase.CLOSING for phase in _OPEN},
         **{(phase, Inbound.INVALID_SESSION): Phase.CLOSING for phase in _GREETED_ON},
+        # A broken write closes the gate before the reader has come to the end: what it finds there still counts.
+        (Phase.CLOSING, Inbound.INVALID_SESSION): Phase.CLOSING,
         (Phase.IDENTIFYING, Inbound.READY): Phase.READY,
         (Phase.RESUMING, Inbound.DISPATCH): Phase.RESUMING,
         (Phase.RESUMING, Inbound.RESUMED): Phase.READY,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from trioshard.errors import ConnectFailed, GatewayUnreachable
 from trioshard.protocol.opcodes import CloseAction, CloseCode, close_policy
-from trioshard.protocol.pacing import SlidingLog
+from trioshard.protocol.pacing import JITTER_ALLOWANCE, SlidingLog
 from trioshard.protocol.phases import Phase
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ __all__ = ["Ending", "Outcome", "Plan", "Recovery"]
 STABLE: Final = 60.0
 """Seconds in READY after which earlier trouble is forgotten."""
 
-IDENTIFY_SPACING: Final = 5.0
-"""Seconds between two identifies of one shard: the window of ``max_concurrency``."""
+IDENTIFY_SPACING: Final = 5.0 + JITTER_ALLOWANCE
+"""Seconds between two identifies of one shard: the window of ``max_concurrency``, counted from the end of a write."""
 
 IDENTIFY_MEMORY: Final = 1800.0
 """Seconds for which an identify makes the next ones slower."""
@@ -159,10 +159,14 @@ class Recovery:
         """Return the plan to begin with."""
         return Plan(0.0, session, at_resume_url=session is not None)
 
-    def identified(self, now: float) -> None:
-        """An Identify was written."""
+    def identifies(self, now: float) -> None:
+        """An Identify is about to be written: assume that it is spent, whatever becomes of the write."""
         self._identifies.take()
         self._identifies.commit(now)
+        self._last_identify = now
+
+    def identify_written(self, now: float) -> None:
+        """The write of an Identify is over, and took perhaps seconds: the window counts from here."""
         self._last_identify = now
 
     def identify_delay(self, now: float) -> float:

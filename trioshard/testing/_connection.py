@@ -60,6 +60,7 @@ class GatewayConnection(Link):
         self.session: Session | None = None
         """The session that this connection has at the moment."""
         self._version = version
+        self._was_stalled = False
         self._compressed = compressor is not None
         self._judge = Judge(grace=core.settings.heartbeat_grace)
         self._interval = core.settings.heartbeat_interval
@@ -128,6 +129,7 @@ class GatewayConnection(Link):
         """Neither read nor write for so long."""
         super().stall(seconds)
         self._judge.stalled(seconds)
+        self._was_stalled = True
 
     # What a session does to its connection.
 
@@ -280,6 +282,9 @@ class GatewayConnection(Link):
         core.report.identifies += 1
         outcome = core.registry.identify(identify, now)
         self._note_identify(identify, outcome, now)
+        if self._was_stalled and isinstance(outcome, Session):
+            # It was sent before it was read: the next one may seem early, and is not.
+            outcome.bot.identified_at.clear()
         self._reach("identify")
         self.milestones.reach("handshake")
         if isinstance(outcome, Refusal):
@@ -352,7 +357,10 @@ class GatewayConnection(Link):
         assert session is not None, "the phase READY without a session"
         self._core.report.add_command(Arrival(now, self.id, session.id, accepted.op.value, accepted.raw))
         session.statistics.commands += 1
-        if accepted.op is Op.PRESENCE_UPDATE and not session.bot.presences.admit(now):
+        if accepted.op is Op.PRESENCE_UPDATE and self._was_stalled:
+            # When it was sent nobody knows.
+            session.bot.presences.forgive()
+        elif accepted.op is Op.PRESENCE_UPDATE and not session.bot.presences.admit(now):
             self._violate("presence_rate", "more than 5 presence updates of the bot in 20 s")
         _commands.answer(self._core, session, accepted.body, now)
         self._reach("command")

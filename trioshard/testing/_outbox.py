@@ -237,7 +237,8 @@ class Outbox:
         if conduct.truncate_next:
             conduct.truncate_next = False
             message = message[: len(message) // 2]
-        if conduct.separate_messages and self._compressor is not None:
+        # Only a zlib stream marks the end of a payload, so that it may take several messages.
+        if conduct.separate_messages and self._compressor is not None and message[-4:] == b"\x00\x00\xff\xff":
             step = max(1, -(-len(message) // conduct.fragments))
             return b"".join(self._wire.message(message[i : i + step]) for i in range(0, len(message), step))
         return self._wire.message(message, conduct.fragments)
