@@ -81,7 +81,8 @@ async def open_shard(
         presence: what a new session begins with. `Shard.update_presence` replaces it.
         session: a session to resume, as an earlier shard left it in `Shard.session`.
         keep_session: leave with a close code that keeps the session resumable for a few minutes. By default the
-            session is ended, and the bot goes offline at once.
+            session is ended, and the bot goes offline at once (as far as there is a connection to say so on:
+            otherwise Discord keeps it for those minutes).
         events: whether events wait for the first subscriber. Say ``False`` if the shard is used only for sending.
         write_timeout: seconds after which a write that does not get through counts as a broken connection.
         queue_capacity: how many commands may wait.

@@ -23,15 +23,15 @@ class ShardStatistics:
         connections: WebSockets that were opened.
         identifies: sessions that were started (READY).
         resumes: sessions that were resumed (RESUMED).
-        failures: attempts in a row that have not led to a stable connection.
+        failures: attempts in a row that have not led to a stable connection, as of the last one that ended.
         last_ending: why the last connection ended, in words; empty if none has.
         session_id: the current session, or ``None``.
         sequence_received: the last sequence received in it.
         sequence_processed: the last sequence that every subscriber has finished.
         latency: between the last acknowledged heartbeat and its ACK; ``None`` before the first.
         commands: counts of commands.
-        budget_left: payloads that could be sent right now; ``None`` while there is no connection.
-        events: events that were handed to subscribers.
+        budget_left: payloads that could be sent right now; ``None`` while there is no connection that has said Hello.
+        events: events that arrived, whether or not anybody subscribes to them.
         events_dropped: events that ``overflow="drop_oldest"`` has dropped.
         events_undecodable: events that did not fit the type they were asked for as.
         outboxes: how many events wait for each subscriber.
