@@ -227,7 +227,9 @@ async def test_used_up_session_starts_do_not_end_a_shard_that_can_resume() -> No
         assert gateway.report.identifies == 1
 
 
-async def test_used_up_session_starts_stop_the_identify_after_a_lost_session() -> None:
+async def test_used_up_session_starts_stop_the_identify_after_a_lost_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wait, seconds in (("IDENTIFY_SPACING", 0.01), ("INVALID_SESSION_WAIT", (0.0, 0.01))):
+        monkeypatch.setattr(f"trioshard.protocol.recovery.{wait}", seconds)
     async with open_local_gateway(session_starts=0) as gateway:
         gone = Session(id="gone", sequence=3, resume_url=gateway.resume_url)
         backoff = Backoff(base=0.01, cap=0.01, identify_base=0.01, identify_cap=0.01)
