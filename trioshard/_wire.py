@@ -75,7 +75,12 @@ class Wire:
             if data is None:
                 return False
             self._machine.goes_out(opcode)
-            await self._send(data)
+            try:
+                await self._send(data)
+            except BaseException:
+                # Nothing may follow a frame that may be cut, not even from whoever is next in line.
+                self._condemned = True
+                raise
             return True
 
     async def _send(self, data: bytes) -> None:

@@ -7,7 +7,7 @@
  * There is one set of variables for the connection. `Shard` renews all of it for each attempt, once every task of the
  * last one has ended, as the nursery of a connection does.
  *
- * The switches take away one rule, or one assumption, each. check.py shows that every one of them is needed.
+ * The switches take away one rule each. check.py shows what comes of it.
  */
 
 #ifndef FAULTS
@@ -71,11 +71,10 @@ bool resuming;                                  /* Machine.handshake */
 chan line = [6] of { byte };                    /* Wire._lock: who holds it, and behind him who waits for it */
 bool condemned;                                 /* Wire._condemned, the bar: the end was announced to us */
 bool in_flight, interrupted;                    /* Wire._in_flight, and whether its scope was cancelled */
-byte tasks;                                     /* Connection._nursery: how many tasks, and whether it was cancelled */
-bool over;
+bool running, over;                             /* Connection._nursery: it is there; it was cancelled */
 chan up = [WIRE] of { mtype:payload, byte };    /* the wire, both ways */
 chan down = [4] of { mtype:inbound, bool };
-bool lost, silent, gone, ended;                 /* the server: dropped us, went silent. We: left. The server: saw it */
+bool lost, silent, deaf, gone;                  /* the server dropped us, is silent, reads no more; we left */
 bool shook, cut;                                /* for the claims: a handshake left; a frame was cut short */
 
 /* --- the shard, and its callers --- */
@@ -144,6 +143,14 @@ bool beat_due;
 #define count_beat   skip
 #endif
 
+#ifdef ONLY_CLAIM_1                             /* for a story about a command */
+#define claim_2(truth) skip
+#define claim_5(truth) skip
+#else
+#define claim_2(truth) assert(truth)
+#define claim_5(truth) assert(truth)
+#endif
+
 #define tell printf                             /* a line of the story that a counterexample tells */
 
 /* --- Wire --- */
@@ -158,10 +165,12 @@ inline condemn() {                              /* Wire._condemn */
 inline wrote(op, id, how) {                     /* the end of Wire.write, and the `finally` of Sender._write */
     result = how;
     in_flight = false;
+#ifdef PHASE_AFTER_WRITE
     if
-    :: how == WRITTEN && phase == GREETED && op != HEARTBEAT -> phase = next    /* Machine.written */
+    :: how == WRITTEN && phase == GREETED && op != HEARTBEAT -> phase = next
     :: else
     fi;
+#endif
     if
     :: op == COMMAND && how == WRITTEN -> spend; settle(id, RECEIPT)
     :: op == COMMAND && how != WRITTEN -> broke(id)
@@ -193,10 +202,15 @@ inline write(op, id) {                          /* Wire.write, from the line on.
                 writing[id] = true                                      /* CommandQueue.write_begins */
             :: op == IDENTIFY || op == RESUME ->
                 tell("|handshake: has the lock, begins to write\n");
-                assert(phase == GREETED && !condemned && !shook)        /* claim 2 */
+                claim_2(phase == GREETED && !condemned && !shook);
+#ifndef PHASE_AFTER_WRITE
+                phase = next                                            /* Machine.goes_out */
+#else
+                skip
+#endif
             :: op == HEARTBEAT ->
                 tell("|heartbeat: has the lock, begins to write\n");
-                assert(next != NOWHERE && !condemned)
+                claim_2(next != NOWHERE && !condemned)
             fi
         fi }
     :: atomic { over -> leave_line; result = REFUSED }
@@ -207,7 +221,7 @@ inline write(op, id) {                          /* Wire.write, from the line on.
         :: atomic { nfull(up) ->
             /* Also when interrupted: the system may take the frame before Trio can say no (README, limit 2). */
             up!op, id;
-            assert(!cut);                                               /* claim 5 */
+            claim_5(!cut);
             if
             :: op == COMMAND ->
                 tell("|command %d: its last byte has left\n", id);
@@ -218,11 +232,8 @@ inline write(op, id) {                          /* Wire.write, from the line on.
                 out[id]++
             :: op == IDENTIFY || op == RESUME ->
                 tell("|handshake: its last byte has left\n");
-                assert(phase == GREETED && !shook);                     /* claim 2 */
-                shook = true;
-#ifndef LATE_RETURN
-                phase = next                    /* who wrote is back before an answer is read (README, assumption 1) */
-#endif
+                claim_2(!shook);
+                shook = true
             :: op == HEARTBEAT ->
                 tell("|heartbeat: its last byte has left\n")
             fi };
@@ -235,12 +246,15 @@ inline write(op, id) {                          /* Wire.write, from the line on.
             wrote(op, id, BROKEN) }
         :: atomic { over ->
             cut = true; wrote(op, id, BROKEN) }
-        :: atomic { silent && full(up) ->                               /* write_timeout */
+        :: atomic { deaf && full(up) && !condemned ->                   /* write_timeout; see claim 4 */
+            tell("|the write in flight takes too long\n");
             cut = true; wrote(op, id, BROKEN) }
+#ifndef ONLY_OP_9
         :: atomic { faults > 0 ->                                       /* the same, with a slow wire */
             faults--;
             tell("|the write in flight takes too long\n");
             cut = true; wrote(op, id, BROKEN) }
+#endif
 #ifdef CANCEL_REACHES_SOCKET
         :: atomic { op == COMMAND && impatient(id) ->
             tell("|caller %d is cancelled, and its write with it\n", id);
@@ -330,8 +344,7 @@ end_nothing_to_send:
         :: result == BROKEN -> write_failed(); break
         fi
     :: over -> break
-    od;
-    tasks--
+    od
 }
 
 proctype Heartbeater() {                        /* Heartbeater.run; beats have slots of their own in the budget */
@@ -354,8 +367,7 @@ end_until_the_next_beat:
         end();
         break
     :: over -> break
-    od;
-    tasks--
+    od
 }
 
 proctype Handshake() {                          /* Connection._shake_hands */
@@ -370,15 +382,8 @@ proctype Handshake() {                          /* Connection._shake_hands */
         :: else
         fi
     :: over
-    fi;
-    tasks--
+    fi
 }
-
-#ifdef LOOK_UNDER_LOCK
-#define moves(next) true
-#else
-#define moves(next) (next != NOWHERE)
-#endif
 
 inline receive() {                              /* Wire.receive under the lock, and Connection._react */
     if
@@ -386,11 +391,21 @@ inline receive() {                              /* Wire.receive under the lock, 
         RECEIVE(phase, kind, next);             /* Machine.receive */
         release;
         if
-        :: next == NOWHERE -> assert(phase == CLOSING)                  /* claim 7 */
+        :: next == NOWHERE ->
+            assert(phase == CLOSING);                                   /* claim 7 */
+            if
+            :: kind == IN_INVALID_SESSION ->
+                session = session && good;
+                next = CLOSED;
+                condemn(); stand_in_line
+            :: else
+            fi
         :: next == GREETED ->
             phase = next;
-            tasks = tasks + 2;
             run Heartbeater();
+#ifdef SENDER_STARTS_EARLY
+            run Sender();
+#endif
             run Handshake()
         :: next == READY ->
             tell("|reader: reads READY or RESUMED, commands may go\n");
@@ -401,7 +416,11 @@ inline receive() {                              /* Wire.receive under the lock, 
 #ifdef RESUMED_DOES_NOT_WAKE
             :: kind == IN_RESUMED
 #endif
-            :: else -> tasks++; run Sender()
+#ifdef SENDER_STARTS_EARLY
+            :: true
+#else
+            :: else -> run Sender()
+#endif
             fi
         :: next == CLOSING ->
             phase = next;
@@ -427,10 +446,14 @@ end_nothing_to_read:
             session = session && good;
             next = CLOSED;
             condemn(); stand_in_line
-        :: kind != IN_CLOSE_FRAME && !moves(next) ->
+        :: kind == IN_INVALID_SESSION && phase == CLOSING ->             /* behind a broken write: it still counts */
+            session = session && good;
+            next = CLOSED;
+            condemn(); stand_in_line
+        :: kind != IN_CLOSE_FRAME && !(kind == IN_INVALID_SESSION && phase == CLOSING) && next == NOWHERE ->
             tell("|reader: ignores what does not belong into this phase\n");
             assert(phase == CLOSING)                                    /* claim 7 */
-        :: kind != IN_CLOSE_FRAME && moves(next) ->
+        :: kind != IN_CLOSE_FRAME && next != NOWHERE ->
             if
             :: next == CLOSING ->
                 tell("|reader: reads op 7 or op 9: the end of this connection is announced\n");
@@ -452,33 +475,33 @@ end_nothing_to_read:
         end();
         break
     :: over -> break
-    od;
-    tasks--
+    od
 }
 
 /* --- the shard, its user, and time --- */
 
 proctype Shard() {                              /* Shard.run */
-    byte id;
+    byte id, crew;
+    crew = _nr_pr;                              /* the processes that do not belong to a connection */
     do
     :: atomic { leaving -> break }
     :: atomic { !leaving ->
         tell("|shard: a new connection, with a machine and a lock of its own\n");
         phase = AWAITING_HELLO;
         resuming = session;
-        tasks = 1;
+        running = true;
         run Server();
         run Reader() };
 end_connected:
-        atomic { tasks == 0 && empty(line) -> phase = CLOSED; gone = true };
-        atomic { ended ->
+        atomic { _nr_pr == crew + 1 && empty(line) -> phase = CLOSED; running = false; gone = true };
+        atomic { _nr_pr == crew ->
             do
             :: up?_, _
             :: down?_, _
             :: empty(up) && empty(down) -> break
             od;
             condemned = false; interrupted = false; over = false;
-            lost = false; silent = false; gone = false; ended = false;
+            lost = false; silent = false; deaf = false; gone = false;
             shook = false; cut = false; resuming = false;
 #ifdef LIMITS
             spent = false
@@ -503,14 +526,14 @@ end_connected:
 proctype User() {                               /* Connection.leave, at any moment or not at all */
     if
     :: true -> goto for_ever
-    :: atomic { tasks > 0 -> stand_in_line };
+    :: atomic { running -> stand_in_line };
         if
         :: atomic { my_turn -> phase = CLOSING; release; over = true }
         :: atomic { over -> leave_line }
         fi
     :: true                                     /* in between, or cut short: the block was cancelled */
     fi;
-    atomic { leaving = true; over = (tasks > 0) };      /* run_shard: the nursery is cancelled */
+    atomic { leaving = true; over = running };      /* run_shard: the nursery is cancelled */
 for_ever:
     skip
 }
@@ -532,6 +555,16 @@ end_of_time:
 
 mtype:server = { OPEN, HELLO_SENT, IDENTIFIED, RESUME_READ, AUTHENTICATED, INVALIDATED, RECONNECT_SENT, DEAF };
 
+#ifdef CLAIM_WRITTEN                            /* or it could listen for ever, and never answer */
+#define owes_an_answer (at == IDENTIFIED || at == RESUME_READ)
+#else
+#define owes_an_answer false
+#endif
+#ifdef ONLY_OP_9                                /* for the same story */
+#define may_begin_with_a_fault (at != OPEN)
+#else
+#define may_begin_with_a_fault true
+#endif
 #define serving (at != INVALIDATED && at != RECONNECT_SENT && at != DEAF)
 
 proctype Server() {
@@ -543,7 +576,7 @@ end_idle:
     :: atomic { at == OPEN -> down!IN_HELLO, true; at = HELLO_SENT }
     :: atomic { at == IDENTIFIED -> down!IN_READY, true; at = AUTHENTICATED }
     :: atomic { at == RESUME_READ -> down!IN_RESUMED, true; at = AUTHENTICATED }
-    :: atomic { at != DEAF && nempty(up) -> up?op, id;
+    :: atomic { at != DEAF && !owes_an_answer && nempty(up) -> up?op, id;
         if
         :: op == HEARTBEAT -> assert(at != OPEN)
         :: op == IDENTIFY || op == RESUME ->
@@ -559,23 +592,25 @@ end_idle:
 #ifdef NO_CROSSING
             assert(false);                                              /* limit 1 */
 #endif
-            down!IN_CLOSE_FRAME, false; lost = true; at = DEAF
+            down!IN_CLOSE_FRAME, false; lost = true; at = DEAF; deaf = true
         :: else ->
             tell("|server: command %d before READY or RESUMED: 4003\n", id);
             assert(false)                                               /* claim 3 */
         fi }
-    :: atomic { serving && !gone && faults > 0 -> faults--;
+    :: atomic { serving && !gone && faults > 0 && may_begin_with_a_fault -> faults--;
         if
-        :: down!IN_RECONNECT, true; at = RECONNECT_SENT; tell("|server: op 7\n")
         :: at != OPEN -> down!IN_INVALID_SESSION, true; at = INVALIDATED; tell("|server: op 9, resumable\n")
         :: at != OPEN -> down!IN_INVALID_SESSION, false; at = INVALIDATED; tell("|server: op 9\n")
-        :: down!IN_CLOSE_FRAME, true; lost = true; at = DEAF; tell("|server: closes\n")
-        :: down!IN_CLOSE_FRAME, false; lost = true; at = DEAF; tell("|server: closes, and ends the session\n")
-        :: lost = true; at = DEAF; tell("|the line breaks\n")
-        :: silent = true; at = DEAF; tell("|server: goes silent\n")
+#ifndef ONLY_OP_9
+        :: down!IN_RECONNECT, true; at = RECONNECT_SENT; tell("|server: op 7\n")
+        :: down!IN_CLOSE_FRAME, true; lost = true; at = DEAF; deaf = true; tell("|server: closes\n")
+        :: down!IN_CLOSE_FRAME, false; lost = true; at = DEAF; deaf = true; tell("|server: closes, and ends the session\n")
+        :: lost = true; at = DEAF; deaf = true; tell("|the line breaks\n")
+        :: silent = true; at = DEAF; deaf = true; tell("|server: goes silent\n")
+#endif
         fi }
-    :: atomic { at == INVALIDATED || at == RECONNECT_SENT -> at = DEAF; tell("|server: reads no more\n") }
-    :: atomic { gone && (at == DEAF || empty(up)) -> ended = true; break }
+    :: atomic { at == INVALIDATED || at == RECONNECT_SENT -> at = DEAF; deaf = true; tell("|server: reads no more\n") }
+    :: atomic { gone && (at == DEAF || empty(up)) -> break }
     od
 }
 
