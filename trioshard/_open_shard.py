@@ -159,11 +159,11 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
         fault = group.exceptions[0] if len(group.exceptions) == 1 else group
         if body_error is None:
             body_error = fault
-        elif not _is_cancelled(fault):
+        elif not _is_only(trio.Cancelled, fault):
             body_error.add_note(f"Meanwhile: {fault!r}")
     finally:
         shard.close(failure)
-    if failure is not None and (body_error is None or _is_echo(body_error)):
+    if failure is not None and (body_error is None or _is_only(ShardClosed, body_error)):
         raise failure
     if body_error is not None:
         if failure is not None:
@@ -175,9 +175,7 @@ def _has_cancelled(error: BaseException) -> bool:
     return isinstance(error, trio.Cancelled) or any(map(_has_cancelled, members_of(error)))
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    return isinstance(error, trio.Cancelled) or (bool(members_of(error)) and all(map(_is_cancelled, members_of(error))))
-
-
-def _is_echo(error: BaseException) -> bool:
-    return isinstance(error, ShardClosed) or (bool(members_of(error)) and all(map(_is_echo, members_of(error))))
+def _is_only(kind: type[BaseException], error: BaseException) -> bool:
+    """Return whether an exception is of this kind, or a group of nothing else at any depth."""
+    members = members_of(error)
+    return isinstance(error, kind) or (bool(members) and all(_is_only(kind, member) for member in members))

@@ -167,7 +167,8 @@ class Reader:
     def heard(self) -> None:
         """Bytes arrived: a message that takes long is no silence."""
         self._watchdog.heard(trio.current_time(), replayed=False)
-        if self._watchdog.deadline < math.inf:
+        # While we hold ourselves up, no deadline runs, and none is to be set.
+        if self._scope is not None and self._scope.deadline < math.inf:
             self._set_deadline()
 
     def opened(self) -> None:
