@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from trioshard._transport import dial_tcp
+from trioshard._transport import TRANSPORTS, dial_tcp, require_websockets
 from trioshard.protocol.commands import UpdatePresence, encode_command
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE, require_zstd
 from trioshard.protocol.opcodes import Intents
@@ -29,8 +29,6 @@ __all__ = ["DEFAULT_API_URL", "ShardConfig", "Token"]
 DEFAULT_API_URL: Final = "https://discord.com/api/v10"
 
 _COMPRESSIONS: Final = ("zlib-stream", "zstd-stream", "payload", None)
-_TRANSPORTS: Final = ("auto", "trio-websocket")
-
 
 _LONGEST_TOKEN: Final = 200
 
@@ -65,7 +63,8 @@ class ShardConfig:
 
     Raises:
         ValueError: a field makes no sense; the text says which and why.
-        MissingDependency: ``compress="zstd-stream"`` without a zstd binding.
+        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, or ``transport="websockets"`` without
+            that package.
     """
 
     token: Token
@@ -102,8 +101,10 @@ class ShardConfig:
             raise ValueError(f"compress is one of {_COMPRESSIONS}, not {self.compress!r}")
         if self.compress == "zstd-stream":
             require_zstd()
-        if self.transport not in _TRANSPORTS:
-            raise ValueError(f"transport is one of {_TRANSPORTS}, not {self.transport!r}")
+        if self.transport not in TRANSPORTS:
+            raise ValueError(f"transport is one of {TRANSPORTS}, not {self.transport!r}")
+        if self.transport == "websockets":
+            require_websockets()
         if not 0 < self.write_timeout < math.inf:
             raise ValueError("write_timeout is a positive number of seconds")
         if self.queue_capacity < 1 or self.max_message_size < 1:

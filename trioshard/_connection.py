@@ -133,6 +133,7 @@ class Connection:
                 dial=self._config.dial,
                 ssl_context=self._config.ssl_context,
                 max_message_size=self._config.max_message_size,
+                transport=self._config.transport,
                 heard=self._heard,
             ) as transport:
                 try:

@@ -75,7 +75,8 @@ async def open_shard(
         url: the gateway, such as ``wss://gateway.discord.gg``. ``None`` asks ``GET /gateway/bot`` of ``api_url``.
         api_url: the HTTP API; only used when ``url`` is ``None``.
         compress: ``"zlib-stream"``, ``"zstd-stream"`` (needs ``trioshard[zstd]``), ``"payload"``, or ``None``.
-        transport: which WebSocket library: ``"trio-websocket"``, or ``"auto"`` for the best one installed.
+        transport: which WebSocket library: ``"websockets"`` (needs ``trioshard[speed]``), ``"trio-websocket"``, or
+            ``"auto"`` for the former where it is installed. They behave alike; the former takes less CPU.
         ssl_context: how to verify the gateway; ``None`` is the system's trust store.
         dial: opens the stream to ``(host, port)``; the place for a proxy. ``None`` is plain TCP.
         presence: what a new session begins with. `Shard.update_presence` replaces it.
@@ -92,7 +93,8 @@ async def open_shard(
 
     Raises:
         ValueError: an argument makes no sense.
-        MissingDependency: ``compress="zstd-stream"`` without a zstd binding.
+        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, or ``transport="websockets"`` without
+            that package.
         ShardFailed: the shard ended for good; see `trioshard.errors` for its kinds. The body was cancelled.
 
     What the body raises passes through as it is. When cancelled, the shard says goodbye (at most a second,

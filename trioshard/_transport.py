@@ -1,21 +1,18 @@
-"""The WebSocket behind a handful of methods. Foreign errors are translated here, and nowhere else.
+"""The WebSocket behind a handful of methods, and how one is opened.
 
-A transport hands over *batches* of messages, so that a fast one need not wake the reader for each; this one,
-on trio-websocket, has one message at a time to give.
-
-Three things that trio-websocket leaves to its caller are done by `_Tap`, the stream it is given:
-
-- A peer that hangs up in the middle of the opening handshake would be waited for until the time limit.
-- When a write breaks, the library stops reading; but the reason, a close frame with a code, may lie unread
-  in the socket. The tap notes the broken write and lets the reader find out.
-- When a write is cancelled half-way, the stream is poisoned: no further frame may follow, not even a pong.
+There are two of them: `_transport_websockets`, on the sans-I/O core of the ``websockets`` package, and
+`_transport_trio_websocket`. What they have in common is here: dialling, TLS, the time limit, and the sentences that
+say why there is no connection. A transport hands over *batches* of messages, so that a fast one need not wake the
+reader for each.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import h11
@@ -24,15 +21,23 @@ import trio_websocket
 from wsproto.utilities import ProtocolError
 
 from trioshard._groups import sole
-from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
+from trioshard.errors import ConnectFailed, ConnectionLost, MissingDependency
 from trioshard.protocol.url import check_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+    from urllib.parse import SplitResult
+
+    from websockets.client import ClientProtocol
+
+    from trioshard.errors import ConnectionClosed
 
     Dialer = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
-__all__ = ["Dialer", "Transport", "default_ssl_context", "open_transport"]
+__all__ = ["TRANSPORTS", "Dialer", "Transport", "default_ssl_context", "open_transport", "require_websockets"]
+
+TRANSPORTS: Final = ("auto", "trio-websocket", "websockets")
+"""Which WebSocket library; "auto" is ``websockets`` where it is installed."""
 
 CONNECT_TIMEOUT: Final = 30.0
 """Seconds for name lookup, TCP, TLS and the WebSocket handshake together."""
@@ -41,13 +46,91 @@ CLOSE_TIMEOUT: Final = 1.0
 """Seconds that a closing handshake may take. The peer may be gone, and we have what we need."""
 
 RECEIVE_BUFFER: Final = 65536
-MESSAGE_QUEUE: Final = 256
+"""Bytes that are read from the stream at a time, at most."""
 
-_NO_CODE: Final = frozenset({1005, 1006})
-_LOCAL_VERDICTS: Final = frozenset({1002, 1007, 1009})
-"""What the WebSocket library closes with when it cannot make sense of the stream, or a message is too long."""
+NO_CODE: Final = frozenset({1005, 1006})
+"""What stands for a close frame without a code, and for no close frame."""
+
+
+class Line(trio.abc.Stream):
+    """The dialled stream, below TLS.
+
+    When it is ``tolerant``, a write that breaks is noted and not raised. The close frame that says why may lie unread
+    in the socket, and TLS reads no further after an error.
+    """
+
+    def __init__(self, dialled: trio.abc.Stream) -> None:
+        self._dialled = dialled
+        self.tolerant = False
+        self.write_broken = False
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._dialled.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            if not self.tolerant:
+                raise
+            self.write_broken = True
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._dialled.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._dialled.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._dialled.aclose()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a WebSocket is made of.
+
+    Attributes:
+        helpers: where tasks may run until the connection is over; no cancellation from outside reaches them.
+        line: the dialled stream; it knows whether a write has broken.
+        stream: the line itself, or TLS on it.
+        url: where the WebSocket is.
+        max_message_size: bytes that one message may have.
+        heard: to be called whenever bytes arrive.
+    """
+
+    helpers: trio.Nursery
+    line: Line
+    stream: trio.abc.Stream
+    url: SplitResult
+    max_message_size: int
+    heard: Callable[[], None]
+
+
+class Refused(Exception):
+    """The server answered the WebSocket request with a status other than 101."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"HTTP {status_code}")
+        self.status_code = status_code
+
+
+def check_status(response: bytes | bytearray) -> None:
+    """Look for a refusal at the beginning of a response. Its body may be long, slow, or have no end.
+
+    Raises:
+        Refused: the status is there, and is not 101.
+    """
+    status = _STATUS.match(response)
+    if status is not None and status[1] != b"101":
+        raise Refused(int(status[1]))
+
+
+class NoWebSocket(Exception):
+    """What the server answered is no WebSocket handshake."""
+
+
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)[ \r\n]")
 
 _FOREIGN: Final = (
+    Refused,
+    NoWebSocket,
     trio_websocket.HandshakeError,
     trio_websocket.ConnectionClosed,
     ProtocolError,
@@ -72,7 +155,7 @@ class Transport(Protocol):
         ...
 
     async def send(self, document: bytes) -> None:
-        """Write one text message, whole. When cancelled half-way, the transport is unusable.
+        """Write one text message, whole. When cancelled half-way, nothing more is ever written.
 
         Raises:
             ConnectionLost: the message did not get through.
@@ -84,7 +167,10 @@ class Transport(Protocol):
         ...
 
     async def aclose(self, code: int) -> None:
-        """Say goodbye with this close code, if the stream still allows it. Takes at most `CLOSE_TIMEOUT`."""
+        """Say goodbye with this close code, if the stream still allows it. Takes at most `CLOSE_TIMEOUT`, shielded.
+
+        Nobody may be receiving any more.
+        """
         ...
 
 
@@ -113,40 +199,101 @@ async def open_transport(
     dial: Dialer = dial_tcp,
     ssl_context: ssl.SSLContext | None = None,
     max_message_size: int,
+    transport: str = "auto",
     heard: Callable[[], None] = _nobody_listens,
 ) -> AsyncGenerator[Transport]:
     """Connect to ``url``, and close the stream in the end, whatever happens.
 
-    ``heard`` is called whenever bytes arrive. Use `Transport.aclose` for a goodbye; without it the connection is
-    simply dropped.
+    ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive. Use `Transport.aclose` for a
+    goodbye; without it the connection is simply dropped.
 
     Raises:
+        MissingDependency: ``transport="websockets"``, and the package is not installed.
         ConnectFailed: no WebSocket could be opened.
         ConnectionLost: the WebSocket library failed while the body was running.
     """
-    tap: _Tap | None = None
+    upgrade = _find_upgrade(transport)
+    line: Line | None = None
+    connected = False
     try:
-        async with trio.open_nursery() as nursery:
+        async with _helpers() as helpers:
             try:
                 with _connecting(url):
-                    tap = _Tap(await _open_stream(url, dial, ssl_context), heard)
-                    websocket = await _upgrade(nursery, tap, url, max_message_size)
-                yield _TrioWebsocketTransport(websocket, tap)
+                    parts = check_url(url)
+                    assert parts.hostname is not None
+                    port = parts.port or (443 if parts.scheme == "wss" else 80)
+                    line = Line(await dial(parts.hostname, port))
+                    stream = line if parts.scheme == "ws" else await _start_tls(line, parts.hostname, ssl_context)
+                    line.tolerant = True
+                    opened = await upgrade(Opening(helpers, line, stream, parts, max_message_size, heard))
+                connected = True
+                yield opened
             finally:
-                if tap is not None:
+                if line is not None:
                     # Shielded: a Cancelled raised in here would take the place of what went wrong.
                     with trio.CancelScope(shield=True):
-                        await trio.aclose_forcefully(tap.stream)
-                nursery.cancel_scope.cancel()
+                        await trio.aclose_forcefully(line)
     except BaseExceptionGroup as group:
         foreign, own = group.split(_FOREIGN)
         if own is not None:
             raise sole(own) from None
         assert foreign is not None
         cause = sole(foreign)
-        if tap is None or tap.handshaking:
+        if not connected:
             raise _connect_error(url, cause) from cause
         raise ConnectionLost(f"the WebSocket failed: {cause!r}") from cause
+
+
+@asynccontextmanager
+async def _helpers() -> AsyncGenerator[trio.Nursery]:
+    """Open a nursery that only the end of the block cancels: whoever says goodbye needs its tasks until then."""
+
+    async def run(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as helpers:
+                task_status.started(helpers)
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.shield = True  # a start that is cancelled waits for its task, and this one has no end
+        helpers = await nursery.start(run)
+        nursery.cancel_scope.shield = False
+        try:
+            yield helpers
+        finally:
+            helpers.cancel_scope.cancel()
+
+
+def require_websockets() -> type[ClientProtocol]:
+    """Import the sans-I/O core of the ``websockets`` package.
+
+    Raises:
+        MissingDependency: it is not installed, or too old to have one.
+    """
+    try:
+        from websockets.client import ClientProtocol
+    except ImportError as exc:
+        raise MissingDependency(
+            "transport='websockets' needs the websockets package: pip install 'trioshard[speed]', or choose 'auto'"
+        ) from exc
+    return ClientProtocol
+
+
+def _find_upgrade(transport: str) -> Callable[[Opening], Awaitable[Transport]]:
+    """Return what makes a WebSocket of a stream. Imported here: both build on this module, and one is optional."""
+    if transport != "trio-websocket":
+        try:
+            require_websockets()
+        except MissingDependency:
+            if transport != "auto":
+                raise
+        else:
+            from trioshard._transport_websockets import upgrade
+
+            return upgrade
+    from trioshard._transport_trio_websocket import upgrade
+
+    return upgrade
 
 
 @contextmanager
@@ -162,43 +309,15 @@ def _connecting(url: str) -> Generator[None]:
         raise ConnectFailed(f"cannot connect to {url!r}: {exc}", permanent=True) from exc
 
 
-async def _open_stream(url: str, dial: Dialer, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
-    parts = check_url(url)
-    assert parts.hostname is not None
-    stream = await dial(parts.hostname, parts.port or (443 if parts.scheme == "wss" else 80))
-    if parts.scheme == "ws":
-        return stream
-    tls = trio.SSLStream(
-        stream,
+async def _start_tls(line: Line, hostname: str, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
+    stream = trio.SSLStream(
+        line,
         ssl_context or default_ssl_context(),
-        server_hostname=parts.hostname,
+        server_hostname=hostname,
         https_compatible=True,
     )
-    try:
-        await tls.do_handshake()
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return tls
-
-
-async def _upgrade(
-    nursery: trio.Nursery, tap: _Tap, url: str, max_message_size: int
-) -> trio_websocket.WebSocketConnection:
-    parts = check_url(url)
-    host = parts.netloc.rpartition("@")[2]
-    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    websocket = await trio_websocket.wrap_client_stream(
-        nursery,
-        tap,  # type: ignore[arg-type]  # annotated as sockets only; the docstring says any stream
-        host,
-        target,
-        message_queue_size=MESSAGE_QUEUE,
-        max_message_size=max_message_size,
-        receive_buffer_size=RECEIVE_BUFFER,
-    )
-    tap.handshaking = False
-    return websocket
+    await stream.do_handshake()
+    return stream
 
 
 def _origin(url: str) -> str:
@@ -219,98 +338,14 @@ def _connect_error(url: str, cause: BaseException) -> ConnectFailed:
             )
         case _ if isinstance(tls_error, ssl.SSLError):
             return ConnectFailed(f"{origin} does not speak TLS as expected: {tls_error}")
-        case trio_websocket.ConnectionRejected():
+        case Refused():
             # What a wrong address answers stays as it is; an overloaded gateway recovers.
             permanent = cause.status_code < 500 and cause.status_code not in (408, 425, 429)
             return ConnectFailed(
                 f"{origin} is no gateway, or refuses: it answered the WebSocket request with HTTP {cause.status_code}",
                 permanent=permanent,
             )
-        case ProtocolError() | h11.ProtocolError():
+        case NoWebSocket() | ProtocolError() | h11.ProtocolError():
             return ConnectFailed(f"{origin} is no gateway: it does not speak WebSocket ({cause})", permanent=True)
         case _:
             return ConnectFailed(f"{origin} cannot be reached: {str(cause) or type(cause).__name__}")
-
-
-class _Tap(trio.abc.Stream):
-    """The stream below the WebSocket library. See the module's docstring for what it is there for."""
-
-    def __init__(self, stream: trio.abc.Stream, heard: Callable[[], None]) -> None:
-        self.stream = stream
-        self._heard = heard
-        self.handshaking = True
-        self.write_broken = False
-        self.write_cut = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        if self.write_cut:
-            raise trio.BrokenResourceError("a frame was cut short; nothing may follow it")
-        try:
-            await self.stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            # Not raised: the library must read on, to the close frame that says why.
-            self.write_broken = True
-        except trio.Cancelled:
-            self.write_cut = True
-            raise
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        try:
-            data = await self.stream.receive_some(max_bytes)
-        except trio.BrokenResourceError as exc:
-            if self.handshaking:
-                raise ConnectFailed(f"the connection broke during the WebSocket handshake: {exc}") from exc
-            raise
-        if not data and self.handshaking:
-            raise ConnectFailed("the server hung up during the WebSocket handshake")
-        self._heard()
-        return data
-
-    async def aclose(self) -> None:
-        if self.handshaking:
-            # The library closes only when what it read is not HTTP.
-            raise ConnectFailed("the server does not speak WebSocket", permanent=True)
-        await self.stream.aclose()
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.stream.wait_send_all_might_not_block()
-
-
-class _TrioWebsocketTransport:
-    def __init__(self, websocket: trio_websocket.WebSocketConnection, tap: _Tap) -> None:
-        self._websocket = websocket
-        self._tap = tap
-
-    async def receive_batch(self) -> list[bytes | str]:
-        try:
-            return [await self._websocket.get_message()]
-        except trio_websocket.ConnectionClosed as exc:
-            raise _closed(exc) from None
-
-    async def send(self, document: bytes) -> None:
-        try:
-            await self._websocket.send_message(document.decode())
-        except (trio_websocket.ConnectionClosed, ProtocolError) as exc:
-            raise ConnectionLost("the connection had ended before the write") from exc
-        if self._tap.write_broken:
-            raise ConnectionLost("the connection broke during the write")
-
-    def close_seen(self) -> ConnectionClosed | None:
-        reason = self._websocket.closed
-        error = None if reason is None else _closed(trio_websocket.ConnectionClosed(reason))
-        return error if isinstance(error, ConnectionClosed) else None
-
-    async def aclose(self, code: int) -> None:
-        if self._tap.write_cut or self._tap.write_broken:
-            return
-        with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            await self._websocket.aclose(code)
-
-
-def _closed(exc: trio_websocket.ConnectionClosed) -> Exception:
-    if exc.reason is None or exc.reason.code in _NO_CODE:
-        return ConnectionLost("the connection ended without a close frame")
-    code, reason = exc.reason.code, exc.reason.reason or ""
-    if code in _LOCAL_VERDICTS:
-        return GatewayProtocolError(f"the WebSocket stream makes no sense ({code}): {reason}")
-    return ConnectionClosed(code, reason)

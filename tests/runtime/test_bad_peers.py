@@ -34,6 +34,8 @@ from trioshard.testing import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 NO_WAIT = Backoff(base=0.001, cap=0.001)
 
 

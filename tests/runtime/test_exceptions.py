@@ -12,6 +12,8 @@ from trioshard import errors
 from trioshard._groups import sole
 from trioshard.testing import After, Close, CloseOnIdentify, DelayHello, NoHello, Sleep, Stall
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 
 async def test_what_the_body_raises_leaves_as_it_is(autojump_clock: MockClock) -> None:
     mine = ZeroDivisionError("mine")

@@ -29,6 +29,8 @@ from trioshard.testing import (
     open_local_gateway,
 )
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 AT_ONCE = Backoff(base=0.01, cap=0.01)
 
 
@@ -368,6 +370,13 @@ async def test_the_bodys_error_survives_a_fault_while_leaving(
             await trio.sleep(1)
             raise ZeroDivisionError
     assert any("a fault" in note for note in caught.value.__notes__)
+
+
+async def test_a_gateway_that_answers_the_goodbye_is_not_waited_for(autojump_clock: MockClock) -> None:
+    async with open_world() as (_, shard):
+        await shard.wait_ready()
+        left = trio.current_time()
+    assert trio.current_time() - left < 0.5
 
 
 @pytest.mark.parametrize("keep_session", [True, False])

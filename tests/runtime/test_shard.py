@@ -40,6 +40,8 @@ from trioshard.testing import (
     open_local_gateway,
 )
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 PRESENCE = UpdatePresence(activities=[Activity.watching("the reconnects")])  # type: ignore[arg-type]  # a list is fine
 
 
