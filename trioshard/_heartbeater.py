@@ -96,7 +96,8 @@ class Heartbeater:
 
     async def _beat(self, *, scheduled: bool) -> bool:
         self._requested = False
-        self._budget.take()
+        lane = Lane.SCHEDULED_BEAT if scheduled else Lane.REQUESTED_BEAT
+        self._budget.take(lane)
         written = False
 
         def document() -> bytes:
@@ -113,9 +114,9 @@ class Heartbeater:
         finally:
             now = trio.current_time()
             if written:
-                self._budget.commit(now)
+                self._budget.commit(now, lane)
             else:
-                self._budget.give_back()
+                self._budget.give_back(lane)
         return written
 
     async def _sleep_until(self, due: float) -> float:

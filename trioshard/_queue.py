@@ -221,15 +221,20 @@ class CommandQueue:
         return wait
 
     def _presence_to_send(self, now: float) -> Entry | None:
-        """Return the newest presence that does not stand behind a limit of its caller's other commands."""
+        """Return the newest presence that does not stand behind a limit of its caller's other commands.
+
+        Nor behind a command that waits for an older presence of the same caller: they would wait for each other.
+        """
         newest: Entry | None = None
         blocked: set[object] = set()
+        has_presence: set[object] = set()
         for entry in self._entries:
             if entry.owner in blocked:
                 continue
             if entry.key == PRESENCE:
                 newest = entry
-            elif self._limits.wait(entry.key, now) > 0.0:
+                has_presence.add(entry.owner)
+            elif entry.owner in has_presence or self._limits.wait(entry.key, now) > 0.0:
                 blocked.add(entry.owner)
         return newest
 

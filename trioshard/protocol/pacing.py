@@ -108,49 +108,63 @@ class SendBudget:
     and `REQUESTED_BEATS` for those the server asks for. A server that asks for more than that is answered as
     often as the limit allows, and never at the cost of a scheduled beat.
 
+    Scheduled beats fill their own reserve, and are not counted against the others: at short intervals they would leave
+    nothing.
+
     Args:
         interval: seconds between scheduled heartbeats.
     """
 
     def __init__(self, interval: float) -> None:
-        self._log = SlidingLog(SEND_LIMIT, SEND_PERIOD + JITTER_ALLOWANCE)
+        self._all = SlidingLog(SEND_LIMIT, SEND_PERIOD + JITTER_ALLOWANCE)
+        self._unscheduled = SlidingLog(SEND_LIMIT, SEND_PERIOD + JITTER_ALLOWANCE)
         self._limits: dict[Lane, int] = {}
+        self._reserved = 0
         self.change_interval(interval)
 
     def change_interval(self, interval: float) -> None:
         """Reserve slots for heartbeats at another interval, in seconds."""
-        # A window of 60 s holds one beat more than it has intervals, when it starts just before one.
-        scheduled = math.ceil(self._log.period / interval) + 1
+        # A window of 60 s holds one beat more than it has intervals, when it starts just before one. A longer interval
+        # sets nothing free: the window may still be full of beats from before.
+        self._reserved = max(self._reserved, math.ceil(self._all.period / interval) + 1)
+        # The slot of the handshake stays free after it, for a beat whose write took long and counts a window longer.
+        requested = SEND_LIMIT - self._reserved - HANDSHAKE_SLOTS
         self._limits = {
-            Lane.USER: SEND_LIMIT - scheduled - REQUESTED_BEATS - HANDSHAKE_SLOTS,
-            Lane.REQUESTED_BEAT: SEND_LIMIT - scheduled,
+            Lane.USER: requested - REQUESTED_BEATS,
+            Lane.REQUESTED_BEAT: requested,
             Lane.SCHEDULED_BEAT: SEND_LIMIT,
             Lane.HANDSHAKE: SEND_LIMIT,
         }
 
     def limit(self, lane: Lane) -> int:
-        """Return how full the window may become by sends of this lane."""
+        """Return how full the window, scheduled beats aside, may become by sends of this lane."""
         return self._limits[lane]
 
     def left(self, now: float, lane: Lane = Lane.USER) -> int:
         """Return how many payloads of this lane could be sent right now."""
-        return max(0, self._limits[lane] - self._log.used(now))
+        return max(0, min(SEND_LIMIT - self._all.used(now), self._limits[lane] - self._unscheduled.used(now)))
 
     def wait(self, now: float, lane: Lane) -> float:
         """Return the seconds until this lane may send."""
-        return self._log.wait(now, self._limits[lane])
+        return max(self._all.wait(now), self._unscheduled.wait(now, self._limits[lane]))
 
-    def take(self) -> None:
-        """Enter a send that was decided."""
-        self._log.take()
+    def take(self, lane: Lane = Lane.USER) -> None:
+        """Enter a send that was decided. Whatever is not said to be a scheduled beat counts against the users."""
+        for log in self._logs(lane):
+            log.take()
 
-    def commit(self, now: float) -> None:
+    def commit(self, now: float, lane: Lane = Lane.USER) -> None:
         """A decided send was done just now."""
-        self._log.commit(now)
+        for log in self._logs(lane):
+            log.commit(now)
 
-    def give_back(self) -> None:
+    def give_back(self, lane: Lane = Lane.USER) -> None:
         """A decided send did not happen."""
-        self._log.give_back()
+        for log in self._logs(lane):
+            log.give_back()
+
+    def _logs(self, lane: Lane) -> tuple[SlidingLog, ...]:
+        return (self._all,) if lane is Lane.SCHEDULED_BEAT else (self._all, self._unscheduled)
 
 
 class BotLimits:
