@@ -54,7 +54,21 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Make real trouble for a minute, or with other arguments."""
+    session.install(".[soak,zstd,speed]")
+    session.run("trioshard", "soak", *(session.posargs or ("--minutes", "1")))
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Run clients built with other libraries against the built-in gateway."""
     session.install("-e", ".[test]")
     session.run("bash", ".ci/peers", session.create_tmp(), external=True)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed a million inputs to everything that reads what a peer sends, or do what the arguments say."""
+    session.install("-e", ".[fuzz]")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)

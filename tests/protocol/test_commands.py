@@ -19,7 +19,9 @@ from trioshard.protocol.commands import (
     UpdateVoiceState,
     encode_command,
     limit_key,
+    limited_key,
 )
+from trioshard.protocol.events import RateLimited
 
 PLAYING = Activity.playing("chess")
 
@@ -352,3 +354,22 @@ def test_commands_cannot_be_changed(command, field):
 )
 def test_which_limit_a_command_falls_under(command, key):
     assert limit_key(command) == key
+
+
+@pytest.mark.parametrize(
+    ("opcode", "meta", "key"),
+    [
+        (8, {"guild_id": "7"}, 7),
+        (8, {"guild_id": 7, "nonce": "x"}, 7),
+        (8, {}, None),
+        (3, {"guild_id": "7"}, None),
+    ],
+)
+def test_which_limit_a_rate_limited_event_is_about(opcode, meta, key):
+    assert limited_key(RateLimited(opcode=opcode, retry_after=1.0, meta=meta)) == key
+
+
+@pytest.mark.parametrize("guild_id", [None, [7], {}, 7.5, "seven", "9" * 5000])
+def test_a_rate_limited_event_about_no_guild(guild_id):
+    with pytest.raises(ValueError):
+        limited_key(RateLimited(opcode=8, retry_after=1.0, meta={"guild_id": guild_id}))

@@ -200,12 +200,29 @@ def test_a_zstd_stream_does_not_end_before_the_connection():
         open_inflater("zstd-stream").feed(zstd.compress(HELLO))
 
 
-def test_after_an_ended_zstd_stream_nothing_is_read():
-    inflater = open_inflater("zstd-stream", max_message=len(HELLO) - 1)
+def stopped(kind: str) -> bytes:
+    """A whole stream that ends, in the form in which a message of the stream would come."""
+    return zstd.compress(HELLO) if kind == "zstd-stream" else zlib.compress(HELLO) + b"\x00\x00\xff\xff"
+
+
+@each_stream
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        pytest.param(lambda kind: "text", id="text"),
+        pytest.param(lambda kind: b"\xff" * 40 + b"\x00\x00\xff\xff", id="garbage"),
+        pytest.param(lambda kind: SERVERS[kind]()(b"a" * 1001), id="too large"),
+        pytest.param(stopped, id="end"),
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b"\x00\x00\xff\xff", b"x"])
+def test_after_an_error_a_stream_gives_only_errors(kind, breaks, after):
+    inflater = open_inflater(kind, max_message=1000)
     with pytest.raises(GatewayProtocolError):
-        inflater.feed(zstd.compress(HELLO))
-    with pytest.raises(GatewayProtocolError):
-        inflater.feed(zstd.compress(HELLO))
+        inflater.feed(breaks(kind))
+    for message in (after, SERVERS[kind]()(HELLO)):
+        with pytest.raises(GatewayProtocolError, match="stream that is broken"):
+            inflater.feed(message)
 
 
 # The cap
@@ -240,6 +257,20 @@ def test_a_bomb_does_not_fill_the_memory(kind):
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("window_log", "taken"), [(23, True), (24, False), (27, False)])
+def test_a_zstd_stream_may_ask_for_a_window_of_8_mib_and_no_more(window_log, taken):
+    """The window is allocated whatever the cap: a message of six kilobytes could fill 128 MiB."""
+    parameter = zstd.CompressionParameter
+    options = {parameter.window_log: window_log, parameter.strategy: 1, parameter.hash_log: 12}
+    deflater = zstd.ZstdCompressor(options=options)
+    message = deflater.compress(HELLO, deflater.FLUSH_BLOCK)
+    if taken:
+        assert open_inflater("zstd-stream").feed(message) == HELLO
+    else:
+        with pytest.raises(GatewayProtocolError, match="too much memory"):
+            open_inflater("zstd-stream").feed(message)
 
 
 @pytest.mark.parametrize("kind", [None, *SERVERS])

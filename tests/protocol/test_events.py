@@ -231,6 +231,12 @@ def test_rate_limited():
     assert changed("RATE_LIMITED", retry_after=3).retry_after == 3.0
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf"])
+def test_rate_limited_names_a_time_that_comes(seconds):
+    with pytest.raises(GatewayProtocolError, match="retry_after"):
+        changed("RATE_LIMITED", retry_after=seconds)
+
+
 def test_message_create():
     event = decode("MESSAGE_CREATE", PAYLOADS["MESSAGE_CREATE"])
     assert (event.id, event.channel_id, event.guild_id) == (334385199974967042, 290926798999357250, 290926798626357999)

@@ -167,14 +167,14 @@ def test_data_without_an_ack_are_believed_for_three_intervals(now, verdict):
 
 def test_while_the_reader_is_held_back_silence_is_our_own_doing():
     pulse = beaten()
-    pulse.reader_blocked()
+    pulse.reader_blocked(20.0)
     assert not pulse.is_zombie(60.0)
     assert not pulse.is_zombie(10_000.0)
 
 
 def test_a_reader_that_was_freed_gets_a_whole_interval_to_find_the_ack():
     pulse = beaten()
-    pulse.reader_blocked()
+    pulse.reader_blocked(20.0)
     pulse.scheduled_beat_sent(60.0)
     pulse.reader_free(99.0)
     assert not pulse.is_zombie(100.0)
@@ -182,9 +182,21 @@ def test_a_reader_that_was_freed_gets_a_whole_interval_to_find_the_ack():
     assert pulse.is_zombie(140.0)
 
 
+def test_a_reader_held_back_for_moments_is_free_in_between():
+    pulse = beaten()
+    for second in range(20, 140):
+        pulse.reader_blocked(float(second))
+        pulse.reader_free(second + 0.125)
+        if second in (60, 100):
+            pulse.scheduled_beat_sent(second + 0.25)
+        pulse.read(second + 0.5)
+    assert not pulse.is_zombie(154.9), "of three intervals since the first beat, 15 seconds were our own doing"
+    assert pulse.is_zombie(155.0)
+
+
 def test_three_intervals_count_from_when_the_reader_was_freed():
     pulse = beaten()
-    pulse.reader_blocked()
+    pulse.reader_blocked(20.0)
     pulse.reader_free(500.0)
     pulse.scheduled_beat_sent(500.0)
     pulse.read(501.0)
@@ -216,7 +228,7 @@ def test_a_requested_beat_that_stays_unanswered_is_a_verdict_an_interval_later()
 def test_a_blocked_reader_before_the_first_beat_is_no_verdict_either():
     pulse = fresh()
     pulse.beat_sent(1.0)
-    pulse.reader_blocked()
+    pulse.reader_blocked(2.0)
     assert not pulse.is_zombie(20.0)
 
 

@@ -112,6 +112,24 @@ async def test_head(autojump_clock):
             assert answer.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize("target", [b"//[", b"http://[::1/", b"//[x]/"])
+async def test_a_target_that_is_no_url(target, autojump_clock):
+    async with open_local_gateway(port=None) as gateway, await gateway.dial() as stream:
+        await stream.send_all(b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_faulty_request_behind_a_head(autojump_clock):
+    """The answer to HEAD has no body; the one to what follows has."""
+    async with open_local_gateway(port=None) as gateway, await gateway.dial() as stream:
+        await stream.send_all(b"HEAD /gateway HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stream.receive_some()
+        await stream.send_all(b"no request\r\n\r\n")
+        head, _, body = (await stream.receive_some()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert body
+
+
 async def test_a_payload_right_behind_the_upgrade(autojump_clock):
     async with open_local_gateway(port=None) as gateway, await gateway.dial() as stream:
         ws = WSConnection(ConnectionType.CLIENT)

@@ -354,11 +354,14 @@ def limited_key(event: RateLimited) -> object:
     """Return the key of the limit that a RATE_LIMITED event is about, or ``None`` if it is none that we keep.
 
     Raises:
-        ValueError: its guild id is no number.
+        ValueError: its guild id is no number, and no text that is one.
     """
     if event.opcode != Opcode.REQUEST_GUILD_MEMBERS or "guild_id" not in event.meta:
         return None
-    return int(event.meta["guild_id"])
+    guild_id: object = event.meta["guild_id"]
+    if not isinstance(guild_id, int | str):
+        raise ValueError(f"guild_id is {guild_id!r}")
+    return int(guild_id)
 
 
 def _is_int(value: object) -> bool:

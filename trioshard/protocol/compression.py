@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from trioshard.errors import GatewayProtocolError, MissingDependency
@@ -40,6 +41,10 @@ DEFAULT_MAX_MESSAGE: Final = 64 * 1024 * 1024
 GUILD_CREATE of large guilds have several megabytes."""
 
 _ZLIB_SUFFIX: Final = b"\x00\x00\xff\xff"
+
+_ZSTD_WINDOW_LOG: Final = 23
+"""8 MiB, which RFC 8878 asks of every decoder. The sender names the window, and up to 128 MiB would be allocated for it
+before a byte of output is counted."""
 
 
 class Inflater(Protocol):
@@ -128,7 +133,30 @@ class _ZlibPayloads(_Plain):
         return document
 
 
-class _ZlibStream:
+class _Stream(ABC):
+    """A context that lives as long as the connection. An error loses it: from then on there are only errors."""
+
+    def __init__(self, max_message: int) -> None:
+        self._max_message = max_message
+        self._whole = True
+
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if not self._whole:
+            raise GatewayProtocolError("a message arrived in a compressed stream that is broken")
+        self._whole = False  # until this message turns out to be right
+        if isinstance(message, str):
+            raise GatewayProtocolError("a text message arrived inside a compressed stream")
+        document = self._inflate(message)
+        self._whole = True
+        return document
+
+    @abstractmethod
+    def _inflate(self, message: bytes) -> bytes | None:
+        """Do what `feed` says."""
+        ...
+
+
+class _ZlibStream(_Stream):
     """One zlib stream for the connection; a document ends where the buffer ends with a sync flush.
 
     The tail of the *buffer* is tested, not of the last message: a message shorter than the four bytes of the
@@ -136,13 +164,11 @@ class _ZlibStream:
     """
 
     def __init__(self, max_message: int) -> None:
-        self._max_message = max_message
+        super().__init__(max_message)
         self._inflater = zlib.decompressobj()
         self._buffer = bytearray()
 
-    def feed(self, message: bytes | str) -> bytes | str | None:
-        if isinstance(message, str):
-            raise GatewayProtocolError("a text message arrived inside a zlib stream")
+    def _inflate(self, message: bytes) -> bytes | None:
         data: bytes | bytearray = message
         if self._buffer or not message.endswith(_ZLIB_SUFFIX):
             self._buffer += message
@@ -162,23 +188,22 @@ class _ZlibStream:
         return document
 
 
-class _ZstdStream:
+class _ZstdStream(_Stream):
     """One zstd stream for the connection; one message is one document, and the frame never ends.
 
     "Frame finished" is therefore no signal: input is fed until all of it is consumed and no output is left.
     """
 
     def __init__(self, max_message: int) -> None:
+        super().__init__(max_message)
         self._zstd = require_zstd()
-        self._max_message = max_message
-        self._inflater = self._zstd.ZstdDecompressor()
+        options = {self._zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        self._inflater = self._zstd.ZstdDecompressor(options=options)
 
-    def feed(self, message: bytes | str) -> bytes | str | None:
-        if isinstance(message, str):
-            raise GatewayProtocolError("a text message arrived inside a zstd stream")
+    def _inflate(self, message: bytes) -> bytes | None:
         try:
             document: bytes = self._inflater.decompress(message, self._max_message + 1)
-        except (self._zstd.ZstdError, EOFError) as exc:
+        except self._zstd.ZstdError as exc:
             raise GatewayProtocolError(f"the zstd stream is broken: {exc}") from exc
         if len(document) > self._max_message:
             raise _too_large(self._max_message)

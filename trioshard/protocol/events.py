@@ -12,6 +12,7 @@ Source: *Gateway Events*, receive events.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Final, TypeVar
 
 import msgspec
@@ -160,6 +161,11 @@ class RateLimited(Event, frozen=True, kw_only=True):
     opcode: int
     retry_after: float
     meta: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # Numbers may come as text, and "nan" is one: nobody can sleep for so long.
+        if not math.isfinite(self.retry_after):
+            raise ValueError(f"retry_after is {self.retry_after}")
 
 
 class MessageCreate(Event, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 A peer is given up (a *zombie*) when an ACK is missing **and** nothing at all was read for a whole interval
 **and** the reader was free to read. Anything that arrives is a sign of life; and while a slow subscriber
-holds the reader back, silence is our own doing. An ACK that stays out for three intervals on a free reader is a
+holds the reader back, silence is our own doing. An ACK that stays out for three intervals of free reading is a
 verdict even while data flows.
 
 Source: *Gateway*, sending heartbeats; the widening of the rule is ours.
@@ -59,6 +59,9 @@ class Pulse:
         self.latency: float | None = None
         """Seconds between the last acknowledged beat and its ACK."""
         self._free_since: float = now
+        self._blocked_since: float | None = None
+        self._blocked = 0.0
+        self._blocked_before = 0.0
         self._unanswered: float | None = None
         self._last_scheduled: float = -math.inf
 
@@ -81,6 +84,7 @@ class Pulse:
         """Any beat was written. One that was asked for leaves the timer alone."""
         if self._unanswered is None:
             self._unanswered = now
+            self._blocked_before = self._blocked_through(now)
 
     def acked(self, now: float) -> None:
         """An ACK arrived. It has no number: it is taken to answer everything sent before."""
@@ -95,19 +99,28 @@ class Pulse:
         """Something arrived."""
         self.last_read = now
 
-    def reader_blocked(self) -> None:
+    def reader_blocked(self, now: float) -> None:
         """The reader waits for a subscriber: from now on silence is no evidence."""
         self._free_since = math.inf
+        self._blocked_since = now
 
     def reader_free(self, now: float) -> None:
         """The reader reads again."""
         self._free_since = now
+        self._blocked = self._blocked_through(now)
+        self._blocked_since = None
+
+    def _blocked_through(self, now: float) -> float:
+        """Return for how many seconds in all the reader has been blocked."""
+        return self._blocked + (0.0 if self._blocked_since is None else now - self._blocked_since)
 
     def is_zombie(self, now: float) -> bool:
         """Return whether to give the peer up. Asked when the next beat is due."""
         if self._unanswered is None:
             return False
         ever_since = self._last_scheduled
-        return (
-            self._unanswered <= ever_since and self.last_read <= ever_since and self._free_since <= ever_since
-        ) or now - max(self._unanswered, self._free_since) >= _OVERDUE_INTERVALS * self.interval
+        if self._unanswered <= ever_since and self.last_read <= ever_since and self._free_since <= ever_since:
+            return True
+        # A reader that is held up for a moment now and then, as behind any slow subscriber, is free in between.
+        blocked = self._blocked_through(now) - self._blocked_before
+        return now - self._unanswered - blocked >= _OVERDUE_INTERVALS * self.interval

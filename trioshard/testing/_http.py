@@ -78,6 +78,7 @@ class HttpPeer:
 
     async def next_request(self) -> Request | None:
         """The next whole request; None when there will be none. A faulty one is answered right here."""
+        self._wants_body = True
         try:
             if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
                 self._h11.start_next_cycle()
@@ -94,7 +95,11 @@ class HttpPeer:
         if body is None:
             await self.respond(Response.error(413, "Request entity too large", 40005))
             return None
-        return _to_request(head, body)
+        try:
+            return _to_request(head, body)
+        except ValueError:  # such as the unfinished address in "GET //["
+            await self.respond(Response.text("This target is no URL.", 400))
+            return None
 
     async def respond(self, response: Response) -> None:
         """Answer the last request."""
