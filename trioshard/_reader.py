@@ -152,7 +152,7 @@ class Reader:
         assert self._scope is not None
         self._scope.deadline = math.inf
         if self.pulse is not None:
-            self.pulse.reader_blocked()
+            self.pulse.reader_blocked(trio.current_time())
         await self._hub.wait_room(name, replaying=replaying)
         if self.pulse is not None:
             self.pulse.reader_free(trio.current_time())

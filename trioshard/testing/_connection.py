@@ -128,6 +128,10 @@ class GatewayConnection(Link):
     def stall(self, seconds: float) -> None:
         """Neither read nor write for so long."""
         super().stall(seconds)
+        self.excuse(seconds)
+
+    def excuse(self, seconds: float) -> None:
+        """Hold nobody to his time for so long: something stood still that is not the client's doing."""
         self._judge.stalled(seconds)
         self._was_stalled = True
 
@@ -280,11 +284,8 @@ class GatewayConnection(Link):
     def _identify(self, identify: Identify, now: float) -> None:
         core = self._core
         core.report.identifies += 1
-        outcome = core.registry.identify(identify, now)
+        outcome = core.registry.identify(identify, now, punctual=not self._was_stalled)
         self._note_identify(identify, outcome, now)
-        if self._was_stalled and isinstance(outcome, Session):
-            # It was sent before it was read: the next one may seem early, and is not.
-            outcome.bot.identified_at.clear()
         self._reach("identify")
         self.milestones.reach("handshake")
         if isinstance(outcome, Refusal):
@@ -335,6 +336,7 @@ class GatewayConnection(Link):
             self._answer_by_script(scripted)
         else:
             opening = outcome.append("RESUMED", b"{}")
+            outcome.statistics.resumed_at.append(opening.sequence)
             feed = Feed(outcome, self._conduct, cursor=resume.seq, opening=opening.sequence, now=now)
             self._attach(outcome, feed)
 

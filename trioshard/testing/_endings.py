@@ -5,14 +5,21 @@ from __future__ import annotations
 import enum
 import socket
 import struct
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import trio
 
-from trioshard.testing._memory import MemoryStream
-
 _DRAIN: Final = 1.0
 """Seconds that a peer has for leaving after the end of our side."""
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A stream that can break as a TCP connection does, such as a `MemoryStream`."""
+
+    def reset(self) -> None:
+        """Lose what is under way, and give both sides an error."""
+        ...
 
 
 class Ending(enum.Enum):
@@ -60,7 +67,7 @@ async def _drop(transport: trio.abc.Stream) -> None:
 
 
 def _reset(transport: trio.abc.Stream) -> None:
-    if isinstance(transport, MemoryStream):
+    if isinstance(transport, Resettable):
         transport.reset()
     elif isinstance(transport, trio.SocketStream):
         # Closing with a linger time of zero sends RST.

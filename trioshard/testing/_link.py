@@ -130,6 +130,11 @@ class Link(ABC):
         self._check_open()
         self._send(Op.HEARTBEAT, None)
 
+    def send_payload(self, payload: object) -> None:
+        """Send a payload as it is, compressed like every other one."""
+        self._check_open()
+        self._outbox.put_payload(msgspec.json.encode(payload))
+
     def send_text(self, text: str) -> None:
         """Send a text message as it is: not compressed, not checked."""
         self._check_open()

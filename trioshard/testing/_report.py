@@ -73,6 +73,8 @@ class SessionStatistics:
     last_sequence: int = 0
     """The newest sequence number that was sent."""
     resumes: int = 0
+    resumed_at: list[int] = field(default_factory=list[int])
+    """The sequence numbers that RESUMED took, sent or not. An older one is not repeated by a later replay."""
     commands: int = 0
     ended: str | None = None
     """Why the session is over; None while it lives or can be resumed."""

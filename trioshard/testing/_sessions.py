@@ -204,8 +204,11 @@ class Registry:
         """Session starts that remain today."""
         return max(0, self._settings.session_starts - bot.starts_used)
 
-    def identify(self, identify: Identify, now: float) -> Session | Refusal:
-        """Start a session, or say why not. What was asked for by a known bot costs a session start."""
+    def identify(self, identify: Identify, now: float, *, punctual: bool = True) -> Session | Refusal:
+        """Start a session, or say why not. What was asked for by a known bot costs a session start.
+
+        Without `punctual` it was read some time after it was sent: then neither it nor the next one is too early.
+        """
         self._forget_expired(now)
         bot = self.bot(identify.token, now)
         if bot is None:
@@ -228,11 +231,14 @@ class Registry:
         key = shard_id % self._settings.max_concurrency
         last = bot.identified_at.get(key)
         window = self._settings.identify_window
-        if last is not None and now - last < window - JITTER:
+        if punctual and last is not None and now - last < window - JITTER:
             return Refusal(
                 f"key {key}: {now - last:.3f} s after the last Identify, not {window:g} s", violation="identify_rate"
             )
-        bot.identified_at[key] = now
+        if punctual:
+            bot.identified_at[key] = now
+        else:
+            bot.identified_at.pop(key, None)
         session_id = f"{self._rng.getrandbits(128):032x}"
         session = Session(
             bot, shard, identify.intents, session_id=session_id, limit=self._settings.replay_limit, now=now

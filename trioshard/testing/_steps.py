@@ -91,6 +91,10 @@ class Powers(Protocol):
         """Send a heartbeat request (op 1)."""
         ...
 
+    def send_payload(self, payload: object) -> None:
+        """Send a payload as it is, compressed like every other one."""
+        ...
+
     def send_text(self, text: str) -> None:
         """Send a text message as it is."""
         ...

@@ -158,6 +158,17 @@ class RequestHeartbeat(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class SendPayload(Action):
+    """Send any payload, compressed like every other one, such as an opcode that nobody knows, or a second Hello."""
+
+    payload: object
+
+    async def perform(self, connection: Powers) -> None:
+        """Send."""
+        connection.send_payload(self.payload)
+
+
+@dataclass(frozen=True, slots=True)
 class SendText(Action):
     """Send a text message as it is: not compressed, not checked."""
 
