@@ -56,7 +56,9 @@ def ring(module: str) -> int:
     """Return which ring a module of trioshard belongs to."""
     if is_under(module, "trioshard.protocol", "trioshard.errors", "trioshard._version"):
         return 1
-    commands = is_under(module, "trioshard.cli", "trioshard.__main__", "trioshard._demo")
+    commands = is_under(
+        module, "trioshard.cli", "trioshard.__main__", "trioshard._demo", "trioshard._simulation", "trioshard._soak"
+    )
     if commands or is_under(module, "trioshard.testing") or module.startswith("trioshard._cli"):
         return 3
     return 2

@@ -1,0 +1,151 @@
+"""I4 and I7: limits, heartbeats, and how long things took."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from trioshard._simulation.books import HEARTBEAT, PRESENCE, RESUME, SLACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from trioshard._simulation.books import Books
+    from trioshard._simulation.records import Dialled, Write
+
+__all__ = ["heartbeats", "limits", "most_in_any", "recoveries", "verdicts", "waits"]
+
+PAYLOADS: Final = (120, 60.0)
+PRESENCES: Final = (5, 20.0)
+FULL_LISTS: Final = (1, 30.0)
+"""So many, in any so many seconds."""
+
+PROMPT: Final = 5.1
+"""Seconds from the end of a connection to the next: at most 2 of backoff, 1 of goodbye, 2 to find a close code behind
+a broken write."""
+
+RATE_LIMITED: Final = 3.0
+"""Seconds more after close code 4008."""
+
+NO_HELLO: Final = 20.0
+NO_ANSWER: Final = 1_000.0
+"""Seconds that a shard waits for Hello, and at most for READY or RESUMED while ACKs come."""
+
+
+def limits(books: Books) -> Iterator[str]:
+    """Discord's limits, in any window."""
+    for number, writes in books.writes.items():
+        yield from _exceeded(f"line {number}: payloads", _finished(writes), *PAYLOADS)
+    presences = [write for write in books.records.writes if write.opcode == PRESENCE]
+    yield from _exceeded("presences", _finished(presences), *PRESENCES)
+    lists: dict[int, list[float]] = defaultdict(list)
+    for call in books.records.calls.values():
+        if call.guild is not None and call.receipt is not None:
+            lists[call.guild].append(call.receipt.written)
+    for guild, times in lists.items():
+        yield from _exceeded(f"full lists of guild {guild}", sorted(times), *FULL_LISTS)
+
+
+def heartbeats(books: Books) -> Iterator[str]:
+    """A beat is never later than an interval, the write it stood behind, and time that was lost."""
+    for number, dialled in books.lines.items():
+        if dialled.hello is None or dialled.interval is None:
+            continue
+        writes = books.writes.get(number, [])
+        beats = [write.begun for write in writes if write.opcode == HEARTBEAT]
+        over = books.world.seconds if dialled.ended is None else dialled.ended
+        last = dialled.hello
+        for beat in (*beats, over):
+            allowed = dialled.interval + _longest_write(books, writes, last, beat) + books.lost_between(last, beat)
+            if beat - last > allowed + SLACK:
+                yield f"line {number}: no heartbeat between {last:.4f} and {beat:.4f}, at {dialled.interval:g} s"
+            last = max(last, beat)
+
+
+def _longest_write(books: Books, writes: Iterable[Write], start: float, end: float) -> float:
+    return max(
+        (
+            (books.world.setup.write_timeout if write.finished is None else write.finished - write.begun)
+            for write in writes
+            if write.begun < end and (write.finished is None or write.finished > start)
+        ),
+        default=0.0,
+    )
+
+
+def waits(books: Books) -> Iterator[str]:
+    """Whoever waits for readiness wakes when it comes."""
+    for wait in books.records.waits:
+        missed = [
+            opening
+            for opening in books.records.openings
+            if opening.life == wait.life
+            # Those who had waited look again, and find it gone.
+            and opening.at not in books.brief
+            and wait.begun < opening.at
+            and (wait.ended is None or wait.ended > opening.at + SLACK)
+            and not books.jumped(opening.at)
+        ]
+        if missed:
+            kind = "RESUMED" if missed[0].resumed else "READY"
+            yield f"{kind} came at {missed[0].at:.4f}, and did not wake who had waited since {wait.begun:.4f}"
+
+
+def recoveries(books: Books) -> Iterator[str]:
+    """What can be resumed is resumed without delay: nothing but the backoff, a goodbye, and last words."""
+    dialled = books.records.dialled
+    for before, after in pairwise(dialled):
+        if before.ended is None or after.line is None or before.life != after.life:
+            continue
+        resumes = any(write.opcode == RESUME for write in books.writes.get(after.line.number, []))
+        # Being told of too many payloads is a reason to wait.
+        limit = PROMPT + (RATE_LIMITED if "close, resumable" in before.troubles else 0.0)
+        if resumes and after.at - before.ended - books.lost_between(before.ended, after.at) > limit:
+            yield f"line {after.line.number} was dialled {after.at - before.ended:.3f} s after the end of the last one"
+
+
+def verdicts(books: Books) -> Iterator[str]:
+    """A peer that says nothing any more is given up in time."""
+    for dialled in books.records.dialled:
+        for kind, at in dialled.troubles.items():
+            limit = _patience(books, dialled, kind, at)
+            over = books.world.seconds if dialled.ended is None else dialled.ended
+            excused = books.lost_between(at, over) + books.dawdled_between(at, over)
+            if over - at - excused > limit:
+                yield f"{kind} at {at:.4f} was noticed after {over - at:.1f} s"
+
+
+def _patience(books: Books, dialled: Dialled, kind: str, at: float) -> float:
+    """Return the seconds within which a kind of trouble has to be noticed."""
+    interval = books.world.setup.heartbeat_interval
+    greeted = dialled.hello is not None and dialled.hello <= at
+    if kind in ("silence", "no ACKs", "deaf peer"):
+        return (NO_HELLO if not greeted else 0.0) + 6.0 * interval + books.world.setup.write_timeout
+    if kind == "no Hello":
+        return NO_HELLO + 1.0
+    return NO_ANSWER if kind == "no answer" else math.inf
+
+
+def most_in_any(times: Sequence[float], seconds: float) -> int:
+    """Return how many of the times, which are in order, lie in the fullest window of this length.
+
+    A window is half open: two times that are exactly ``seconds`` apart do not share one.
+    """
+    fullest = first = 0
+    for last, time in enumerate(times):
+        while time - times[first] >= seconds:
+            first += 1
+        fullest = max(fullest, last - first + 1)
+    return fullest
+
+
+def _finished(writes: Iterable[Write]) -> list[float]:
+    return sorted(write.finished for write in writes if write.finished is not None)
+
+
+def _exceeded(what: str, times: Sequence[float], limit: int, seconds: float) -> Iterator[str]:
+    fullest = most_in_any(times, seconds)
+    if fullest > limit:
+        yield f"{what}: {fullest} within {seconds:g} s"
