@@ -54,6 +54,33 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def simulate(session: nox.Session) -> None:
+    """Play twenty thousand seeded histories, or what the arguments say."""
+    session.install(".[zstd,speed]")
+    session.run("trioshard", "simulate", *(session.posargs or ("--seeds", "20000", "--all-met")))
+
+
+@nox.session
+def small_worlds(session: nox.Session) -> None:
+    """Play the smallest scenarios in every order of tasks."""
+    session.install(".[zstd,speed]")
+    session.run("trioshard", "simulate", "--small-worlds")
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Let the simulation find shards that are broken on purpose, each within 2,000 seeds."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
+def model(session: nox.Session) -> None:
+    """Check the formal model exhaustively. Needs spin and gcc."""
+    session.run("python", "docs/model/check.py", *session.posargs)
+
+
+@nox.session
 def soak(session: nox.Session) -> None:
     """Make real trouble for a minute, or with other arguments."""
     session.install(".[soak,zstd,speed]")

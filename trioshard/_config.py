@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from trioshard._transport import TRANSPORTS, dial_tcp, require_websockets
+from trioshard._open_transport import TRANSPORTS, dial_tcp, require_websockets
 from trioshard.protocol.commands import UpdatePresence, encode_command
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE, require_zstd
 from trioshard.protocol.opcodes import Intents
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from trioshard._transport import Dialer
+    from trioshard._open_transport import Dialer
     from trioshard.protocol.compression import Compression
 
 __all__ = ["DEFAULT_API_URL", "ShardConfig", "Token"]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from trioshard._heartbeater import Heartbeater
+from trioshard._open_transport import open_transport
 from trioshard._reader import Reader
 from trioshard._sender import Sender
-from trioshard._transport import open_transport
 from trioshard._wire import Wire, WriteStalled
 from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
 from trioshard.protocol import codec

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import msgspec
 
-from trioshard._transport import default_ssl_context
+from trioshard._open_transport import default_ssl_context
 from trioshard._version import __version__
 from trioshard.errors import AuthenticationFailed, ConnectFailed, SessionStartsExhausted
 from trioshard.protocol.url import check_url

@@ -19,8 +19,8 @@ import trio
 
 from trioshard._config import DEFAULT_API_URL, ShardConfig, Token
 from trioshard._groups import members_of
+from trioshard._open_transport import dial_tcp
 from trioshard._shard import Shard
-from trioshard._transport import dial_tcp
 from trioshard.errors import ShardClosed, ShardFailed
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE
 from trioshard.protocol.pacing import Backoff
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
-    from trioshard._transport import Dialer
+    from trioshard._open_transport import Dialer
     from trioshard.protocol.commands import UpdatePresence
     from trioshard.protocol.compression import Compression
     from trioshard.protocol.opcodes import Intents

@@ -18,7 +18,8 @@ import trio._core._run as trio_run
 from trio.testing import MockClock
 
 from tests.fuzz.source import Source
-from trioshard._transport import CLOSE_TIMEOUT, CONNECT_TIMEOUT, Transport, open_transport
+from trioshard._open_transport import CONNECT_TIMEOUT, open_transport
+from trioshard._transport import CLOSE_TIMEOUT, Transport
 from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
 from trioshard.testing import MemoryStream, memory_stream_pair, open_local_gateway
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from trioshard import _connection, _heartbeater, _open_shard, _queue, _reader, _sender, _shard, _transport, _wire
+from trioshard import _connection, _heartbeater, _open_shard, _open_transport, _queue, _reader, _sender, _shard, _wire
 from trioshard._queue import CommandQueue, Entry
 from trioshard.errors import ConnectionLost
 from trioshard.protocol import pacing, pulse, recovery, watchdog
@@ -523,7 +523,7 @@ def stream_left_open() -> None:
         def __getattr__(self, name: str) -> Any:
             return leave_it if name == "aclose_forcefully" else getattr(trio, name)
 
-    _transport.trio = Lenient()  # type: ignore[attr-defined]
+    _open_transport.trio = Lenient()  # type: ignore[attr-defined]
 
 
 @mutant("a task is left behind by each connection")

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from trioshard._transport import Transport, open_transport
+from trioshard._open_transport import open_transport
+from trioshard._transport import Transport
 from trioshard.testing import memory_stream_pair
 
 if TYPE_CHECKING:

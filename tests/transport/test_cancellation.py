@@ -27,7 +27,8 @@ from tests.transport.peer import (
     text,
     unmask,
 )
-from trioshard._transport import CLOSE_TIMEOUT, open_transport
+from trioshard._open_transport import open_transport
+from trioshard._transport import CLOSE_TIMEOUT
 from trioshard.testing import memory_stream_pair
 
 if TYPE_CHECKING:

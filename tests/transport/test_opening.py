@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from tests.transport.peer import Peer, Tls, closing, opened, receive, response, text
 from trioshard import Intents, open_shard
-from trioshard._transport import CONNECT_TIMEOUT, open_transport
+from trioshard._open_transport import CONNECT_TIMEOUT, open_transport
 from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, MissingDependency
 from trioshard.testing import MemoryStream, memory_stream_pair
 

@@ -148,14 +148,20 @@ class Way:
         if self.receiver_closed:
             raise trio.ClosedResourceError("this stream was closed")
         self._receiving = True
+        waited = False
         try:
-            await checkpoint()
             while True:
                 if self.receiver_closed:
                     raise trio.ClosedResourceError("this stream was closed")
                 if self.broken:
                     raise trio.BrokenResourceError("the connection was reset")
                 arrived = self._arrived()
+                if not waited and (arrived or (self._ended and not self._under_way)):
+                    # As with a socket: what is there at once takes a turn, too.
+                    waited = True
+                    await checkpoint()
+                    continue
+                waited = True
                 if arrived:
                     return self._hand_over(arrived if max_bytes is None else min(arrived, max_bytes))
                 if self._under_way:

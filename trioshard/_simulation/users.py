@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -26,11 +26,13 @@ from trioshard._simulation.records import Call, Wait
 from trioshard.errors import QueueFull, ShardClosed, SubscriptionOverflow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from trioshard import Command, Shard
-    from trioshard._simulation.world import World
+    from trioshard._simulation.records import Records
+    from trioshard._simulation.setup import Setup
     from trioshard._subscription import Overflow
+    from trioshard.testing import LocalGateway
 
 __all__ = ["FIRST_TAG", "HABITS", "Users"]
 
@@ -51,6 +53,42 @@ _OPCODES: Final = {
 _OVERFLOWS: Final[tuple[Overflow, ...]] = ("drop_oldest", "fail", "wait")
 
 
+class Surroundings(Protocol):
+    """What users know of the history that they live in."""
+
+    @property
+    def setup(self) -> Setup:
+        """What was drawn for it."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """Its account."""
+        ...
+
+    @property
+    def gateway(self) -> LocalGateway:
+        """The other end."""
+        ...
+
+    @property
+    def guild_id(self) -> int:
+        """A guild that the bot is in."""
+        ...
+
+    def pace(self) -> float:
+        """Return the seconds between two commands of one sender, on average."""
+        ...
+
+    def meet(self, kind: str) -> None:
+        """Note that a habit meets the shard now."""
+        ...
+
+    def start_soon(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task that nobody waits for."""
+        ...
+
+
 class Users:
     """All of them.
 
@@ -59,7 +97,7 @@ class Users:
         random: their source of chance.
     """
 
-    def __init__(self, world: World, random: Random) -> None:
+    def __init__(self, world: Surroundings, random: Random) -> None:
         self._world = world
         self._random = random
         self._tags = FIRST_TAG

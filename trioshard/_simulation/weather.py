@@ -8,7 +8,6 @@ interludes.
 from __future__ import annotations
 
 import math
-from contextvars import ContextVar
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,7 @@ import trio
 
 from trioshard import Phase
 from trioshard._simulation.network import Line
+from trioshard._simulation.plan import PLAN, Plan
 from trioshard._simulation.troubles import ENDS, FATAL_CODES, INTERLUDES, Do, Turns
 from trioshard.testing import (
     Action,
@@ -42,12 +42,11 @@ from trioshard.testing import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trioshard._simulation.records import Dialled
+    from trioshard._simulation.plan import Scene
     from trioshard._simulation.troubles import Steps
-    from trioshard._simulation.world import World
     from trioshard.testing import Moment, Powers
 
-__all__ = ["ANSWERS", "CONNECTS", "GREETINGS", "Plan", "Weather"]
+__all__ = ["ANSWERS", "CONNECTS", "GREETINGS", "Weather"]
 
 CONNECTS: Final = ("connection refused", "connection hangs", "upgrade refused")
 """Troubles before there is a connection."""
@@ -67,60 +66,6 @@ GRACE: Final = 30.0
 _EARLY = (Phase.CONNECTING, Phase.AWAITING_HELLO, Phase.GREETED, Phase.RESUMING)
 _EARLY_WEIGHTS = (0.6, 1.0, 1.6, 2.6)
 
-PLAN: ContextVar[Plan | None] = ContextVar("PLAN", default=None)
-"""The plan of the line that the current task serves."""
-
-
-class Plan:
-    """What happens to one connection. It is the `Place` that its troubles are made in."""
-
-    def __init__(self, world: World, number: int, random: Random) -> None:
-        self.random = random
-        self.world = world
-        self.dialled: Dialled | None = None
-        self.connect_trouble = ""
-        self.script: list[Setting | Action] = []
-        self.line = self._draw_line(number)
-
-    def _draw_line(self, number: int) -> Line:
-        random = self.random
-        return Line(
-            number,
-            capacity=random.choice((300, 700, 4096)) if random.random() < 0.15 else 65_536,
-            latency=random.uniform(0.001, 0.12) if random.random() < 0.4 else 0.0,
-            up=random.choice((24, 48, 90)) if random.random() < 0.14 else math.inf,
-            down=random.choice((300, 900)) if random.random() < 0.08 else math.inf,
-        )
-
-    @property
-    def write_timeout(self) -> float:
-        """Seconds that the shard gives a write."""
-        return self.world.setup.write_timeout
-
-    @property
-    def heartbeat_interval(self) -> float:
-        """Seconds between the shard's heartbeats."""
-        return self.world.setup.heartbeat_interval
-
-    def freeze(self, seconds: float) -> None:
-        """Stop the process for so long."""
-        self.world.freeze(seconds)
-
-    def sleep_host(self, seconds: float) -> None:
-        """Let the machine sleep."""
-        self.world.sleep_host(seconds)
-
-    def clog(self) -> None:
-        """Let the line take nothing more from the shard."""
-        self.line.up.clogged = True
-
-    def meet(self, kind: str) -> None:
-        """Note that a trouble meets this connection now, if it still is the shard's."""
-        dialled = self.dialled
-        if dialled is not None and dialled is self.world.current and dialled.ended is None:
-            dialled.troubles.setdefault(kind, trio.current_time())
-            self.world.meet(kind)
-
 
 class Weather:
     """Makes the plans, and hands the gateway its scripts.
@@ -131,7 +76,7 @@ class Weather:
         line_of: the number of the line below each connection of the gateway.
     """
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: Scene, seed: int) -> None:
         self._world = world
         self._seed = seed
         self._number = 0
@@ -192,9 +137,7 @@ class Weather:
             steps += self._in_the_handshake(plan)
         elif phase is Phase.READY:
             steps += self._ready(plan)
-        return [
-            _UntilCalm(self._world, step) if isinstance(step, Action) else step for step in [*steps, *self._end(plan)]
-        ]
+        return [_UntilCalm(self, step) if isinstance(step, Action) else step for step in [*steps, *self._end(plan)]]
 
     def _draw_last_act(self, plan: Plan) -> list[Setting | Action]:
         """Draw the connection that ends the history, in the phase that was drawn for it."""
@@ -379,12 +322,12 @@ class _LastAct(_InPhase):
 class _UntilCalm(Action):
     """Take a step unless it is calm; then there is nothing more to come."""
 
-    def __init__(self, world: World, step: Action) -> None:
-        self._world = world
+    def __init__(self, weather: Weather, step: Action) -> None:
+        self._weather = weather
         self._step = step
 
     async def perform(self, connection: Powers) -> None:
         """Take it, or wait for ever."""
-        if self._world.weather.calm:
+        if self._weather.calm:
             await trio.sleep_forever()
         await self._step.perform(connection)

@@ -18,10 +18,11 @@ from trioshard import Backoff, Intents, Phase
 from trioshard._config import ShardConfig, Token
 from trioshard._open_shard import run_shard
 from trioshard._shard import Shard
+from trioshard._simulation.plan import PLAN
 from trioshard._simulation.records import Dialled, Records
 from trioshard._simulation.setup import Setup
 from trioshard._simulation.users import Users
-from trioshard._simulation.weather import PLAN, Weather
+from trioshard._simulation.weather import Weather
 from trioshard.errors import ShardFailed
 from trioshard.testing import open_local_gateway
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from trioshard import Session
     from trioshard._simulation.network import End
-    from trioshard._simulation.weather import Plan
+    from trioshard._simulation.plan import Plan
     from trioshard.testing import LocalGateway
 
 __all__ = ["MIN_COMMANDS", "MIN_RECONNECTS", "MIN_SECONDS", "World"]
