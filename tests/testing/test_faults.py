@@ -32,6 +32,7 @@ from trioshard.testing import (
     Reset,
     Scenario,
     SendBytes,
+    SendPayload,
     SendRaw,
     SendText,
     Silence,
@@ -345,6 +346,55 @@ async def test_garbage(autojump_clock):
         assert await client.gone() == 1002
         assert seen[1:] == ["{nonsense", b"\x00\x01"]
         assert gateway.report.connections == 1
+
+
+@pytest.mark.parametrize("compress", [None, "zlib-stream", "zstd-stream"])
+async def test_a_payload_of_any_kind_goes_through_the_compression(compress, autojump_clock):
+    odd = {"op": 99, "d": [1, {"x": None}]}
+    async with opened([After("ready"), SendPayload(odd)]) as gateway:
+        target = "/?v=10&encoding=json" + (f"&compress={compress}" if compress else "")
+        async with connect(gateway, target=target, compress=compress) as client:
+            await client.start()
+            assert await client.expect(99) == odd
+            await client.sync()
+
+
+async def test_an_excuse_covers_what_comes_late(autojump_clock):
+    async with opened(heartbeat_interval=10.0, heartbeat_grace=1.0) as gateway, connect(gateway) as client:
+        await client.start()
+        gateway.connections[0].excuse(50.0)
+        await trio.sleep(60.0)
+        await client.sync()
+        assert not gateway.report.violations
+        await trio.sleep(11.5)
+        assert gateway.report.violations == {"heartbeat_late": 1}
+
+
+async def test_an_identify_read_late_makes_no_other_one_early(autojump_clock):
+    async with opened([After("hello"), Stall(60)]) as gateway:
+        async with connect(gateway) as stalled:
+            await stalled.hello()
+            await stalled.identify()
+            await trio.sleep(57)
+            async with connect(gateway) as client:
+                await client.start()
+                assert await stalled.expect(0, "READY")
+        assert gateway.report.identifies == 2
+        assert not gateway.report.violations
+
+
+async def test_the_numbers_that_resumed_took_are_on_record(autojump_clock):
+    async with opened([], [DropDuringReplay(1)]) as gateway:
+        session_id = await session_in(gateway, events=2)
+        async with connect(gateway) as client:
+            await client.hello()
+            await client.resume(session_id, 2)
+            assert await client.gone() is None, "dropped after one event"
+        async with connect(gateway) as client:
+            await client.hello()
+            await client.resume(session_id, 2)
+            assert (await client.expect(0, "RESUMED"))["s"] == 6
+        assert gateway.report.sessions[session_id].resumed_at == [5, 6], "the first one was never sent"
 
 
 @pytest.mark.parametrize("reset", [True, False])
