@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from trioshard.protocol.pacing import (
     FULL_LIST_PERIOD,
     JITTER_ALLOWANCE,
+    POSTPONED,
     PRESENCE_LIMIT,
     PRESENCE_PERIOD,
     SEND_LIMIT,
@@ -362,3 +363,12 @@ def test_waits_grow_on_average():
 def test_a_backoff_that_makes_no_sense(name, value):
     with pytest.raises(ValueError, match=f"Backoff.{name} "):
         Backoff(**{name: value})
+
+
+def test_made_up_postponements_fill_no_memory():
+    limits = BotLimits()
+    for guild in range(POSTPONED + 10):
+        limits.postpone(guild, 600.0)
+    assert limits.wait(9, 0.0) == 0.0, "the oldest make room"
+    assert limits.wait(10, 0.0) == 600.0
+    assert limits.wait(POSTPONED + 9, 0.0) == 600.0

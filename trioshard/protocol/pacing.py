@@ -38,6 +38,9 @@ PRESENCE_LIMIT: Final = 5
 PRESENCE_PERIOD: Final = 20.0
 FULL_LIST_PERIOD: Final = 30.0
 
+POSTPONED: Final = 4096
+"""Postponements that are remembered. Each answers a request of ours; a peer that makes up more fills no memory."""
+
 JITTER_ALLOWANCE: Final = 0.5
 """Seconds added to each period. The server counts arrivals: a send that was held up on its way arrives
 closer to the next than it left."""
@@ -201,7 +204,10 @@ class BotLimits:
 
     def postpone(self, key: object, until: float) -> None:
         """Discord said when to come back: allow nothing under this key before ``until``."""
+        self._not_before.pop(key, None)
         self._not_before[key] = until
+        if len(self._not_before) > POSTPONED:
+            del self._not_before[next(iter(self._not_before))]
 
     def _log(self, key: object) -> SlidingLog:
         if key not in self._logs:
