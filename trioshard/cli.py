@@ -1,7 +1,7 @@
-"""The command line: ``trioshard demo``, ``trioshard gateway``, ``trioshard --version``.
+"""The command line: ``trioshard demo``, ``simulate``, ``soak`` and ``gateway``, and ``trioshard --version``.
 
-Exit status: 0 when all went well; 1 when the demo found something that must not happen; 2 when the command could not be
-begun (arguments, a port in use); 130 after Ctrl-C in the demo.
+Exit status: 0 when all went well; 1 when the demo, the simulation or the soak found something that must not happen; 2
+when the command could not be begun (arguments, a port in use, a missing package); 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -50,6 +50,31 @@ what the numbers mean:
 
 exit status: 0, or 1 if anything was refused, lost, repeated or out of order; 130 after Ctrl-C.
 The seed draws the weather and the bot's doings. The clock is real, so no two runs are quite the same.
+"""
+
+_SOAK_HELP = """\
+Runs two bots at the same time over real TCP and TLS, each against a built-in gateway of its own, through a proxy that
+makes trouble on the level of the system: resets, closes in the middle of a frame, half-closes, lines that stand
+still until the buffers are full, byte-wise delivery, refused connections. The proxies are killed, too. At the end the
+books of both sides are compared, and what the process holds (memory, objects, tasks, descriptors) must not have
+grown with the number of connections. TLS needs trustme: pip install "trioshard[soak]".
+"""
+
+_SOAK_WORDS = """\
+exit status: 0, or 1 if anything was refused, lost, repeated, out of order, growing or left behind; 130 after Ctrl-C.
+The seed draws the trouble and the bots' doings. The clock is real, so no two runs are quite the same.
+"""
+
+_SIMULATE_HELP = """\
+Plays histories of the real shard and the real WebSocket library against the built-in gateway, in memory and in virtual
+time. Each seed draws one: the order in which tasks run, the network, what goes wrong and when, and what the
+shard's users do. Each has at least 60 seconds, 20 reconnects and 200 commands. The books of both ends, and of the wire
+between them, are compared. A seed that fails tells its story, and tells the same one again whenever it is played.
+"""
+
+_SIMULATE_WORDS = """\
+The table at the end says how often each kind of trouble met each phase of the shard's connection.
+exit status: 0, or 1 if a seed failed (with --all-met: or if anything in the table was never met); 130 after Ctrl-C.
 """
 
 _GATEWAY_HELP = """\
@@ -101,6 +126,22 @@ def _build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _describe_demo(demo)
+    simulate = commands.add_parser(
+        "simulate",
+        help="play thousands of seeded histories, and check each",
+        description=_SIMULATE_HELP,
+        epilog=_SIMULATE_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _describe_simulate(simulate)
+    soak = commands.add_parser(
+        "soak",
+        help="make real trouble for minutes or hours, and look for leaks",
+        description=_SOAK_HELP,
+        epilog=_SOAK_WORDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _describe_soak(soak)
     gateway = commands.add_parser("gateway", help="serve the built-in gateway", description=_GATEWAY_HELP)
     _describe_gateway(gateway)
     return parser
@@ -112,6 +153,27 @@ def _describe_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--senders", type=_count, default=8, metavar="N", help="tasks that send (default: 8)")
     demo.add_argument("--json", action="store_true", help="print one JSON object, and nothing else")
     demo.set_defaults(run=_run_demo)
+
+
+def _describe_simulate(simulate: argparse.ArgumentParser) -> None:
+    add = simulate.add_argument
+    add("--seeds", type=_count, default=100, metavar="N", help="how many (default: 100)")
+    add("--from", dest="first", type=_not_negative_count, default=0, metavar="S", help="the first one (default: 0)")
+    add("--jobs", type=_count, default=os.cpu_count() or 1, metavar="J", help="processes (default: one a processor)")
+    add("--transport", choices=("trio-websocket", "websockets"), default=None, help="default: each seed draws one")
+    add("--story", action="store_true", help="tell the story of each seed, whether it fails or not")
+    add("--all-met", action="store_true", help="fail also if any kind of trouble has not met each of its phases")
+    add("--small-worlds", action="store_true", help="instead: play every order of tasks in the smallest scenarios")
+    simulate.set_defaults(run=_run_simulate)
+
+
+def _describe_soak(soak: argparse.ArgumentParser) -> None:
+    soak.add_argument("--minutes", type=_positive, default=1.0, metavar="M", help="how long (default: 1)")
+    soak.add_argument("--seed", type=int, default=None, metavar="N", help="what to draw from (default: a new one)")
+    soak.add_argument("--senders", type=_count, default=8, metavar="N", help="tasks of each bot that send (default: 8)")
+    soak.add_argument("--json", action="store_true", help="print one JSON object, and the progress on stderr")
+    soak.add_argument("--no-tls", action="store_true", help="both bots over plain TCP")
+    soak.set_defaults(run=_run_soak)
 
 
 def _describe_gateway(gateway: argparse.ArgumentParser) -> None:
@@ -149,6 +211,67 @@ def _run_demo(arguments: argparse.Namespace) -> int:
         print(f"trioshard demo: {options.seconds:g} s, seed {seed}, {options.senders} senders", flush=True)
         show = partial(show_lines, stream)
     summary = trio.run(run_demo, options, show)
+    print(summary.to_json() if arguments.json else f"\n{render_summary(summary)}", flush=True)
+    return summary.exit_status
+
+
+def _run_simulate(arguments: argparse.Namespace) -> int:
+    from trioshard._simulation.campaign import Order, run_campaign
+    from trioshard._simulation.history import run_seed
+    from trioshard._simulation.report import Display, exit_status, render, render_story
+    from trioshard._simulation.setup import available_transports
+
+    if arguments.small_worlds:
+        from trioshard._simulation.small_worlds import main as play_small_worlds
+
+        return play_small_worlds()
+    if arguments.transport not in (None, *available_transports()):
+        print('trioshard simulate: that transport needs: pip install "trioshard[speed]"', file=sys.stderr)
+        return 2
+    order = Order(arguments.first, arguments.seeds, arguments.jobs, arguments.transport)
+    if arguments.story:
+        results = [run_seed(seed, transport=order.transport, story=True) for seed in order.seeds]
+        for result in results:
+            print("\n".join(render_story(result)))
+        return int(any(result.complaints for result in results))
+    print(f"trioshard simulate: seeds {order.seeds.start} to {order.seeds.stop - 1}, {order.jobs} jobs", flush=True)
+    display = Display(sys.stderr)
+    try:
+        tally = run_campaign(order, display.show)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        display.close()
+    print("\n".join(render(tally)), flush=True)
+    return exit_status(tally, all_met=arguments.all_met)
+
+
+def _run_soak(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    import trio
+
+    from trioshard._soak.soak import Options, run_soak, show_lines, show_screen
+    from trioshard._soak.summary import render_summary
+
+    seed: int = secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed
+    options = Options(seconds=arguments.minutes * 60, seed=seed, senders=arguments.senders, tls=not arguments.no_tls)
+    # With --json the progress goes to the other stream.
+    stream = sys.stderr if arguments.json else sys.stdout
+    show = partial(show_screen if stream.isatty() else show_lines, stream)
+    if not stream.isatty():
+        print(
+            f"trioshard soak: {arguments.minutes:g} min, seed {seed}, {options.senders} senders",
+            file=stream,
+            flush=True,
+        )
+    try:
+        summary = trio.run(run_soak, options, show)
+    except ModuleNotFoundError as exc:
+        if exc.name != "trustme":
+            raise
+        print('trioshard soak: TLS needs trustme: pip install "trioshard[soak]"; or run with --no-tls', file=sys.stderr)
+        return 2
     print(summary.to_json() if arguments.json else f"\n{render_summary(summary)}", flush=True)
     return summary.exit_status
 
@@ -210,6 +333,12 @@ def _not_negative(text: str) -> float:
 def _count(text: str) -> int:
     if (number := int(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return number
+
+
+def _not_negative_count(text: str) -> int:
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"must not be negative, not {text}")
     return number
 
 

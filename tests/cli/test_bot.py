@@ -28,6 +28,17 @@ def test_all_kinds_of_commands_are_drawn_and_found_again_by_their_tag():
         assert tag == (None if isinstance(command, RequestChannelInfo) else TAG)
 
 
+def test_large_commands_have_many_ids_that_are_no_tags():
+    random = Random(1)
+    drawn = [draw_command(random, (10, 20), TAG, most_ids=100) for _ in range(300)]
+    sizes = [len(msgspec.json.encode(command.data())) for command in drawn]
+    assert 1_500 < max(sizes) < 4_000
+    for command in drawn:
+        data = msgspec.json.decode(msgspec.json.encode(command.data()))
+        tag = tag_of(Arrival(0.0, 0, "a", int(command.opcode), data))
+        assert tag == (None if isinstance(command, RequestChannelInfo) else TAG)
+
+
 def test_the_same_seed_draws_the_same_commands():
     first, second = ([draw_command(Random(seed), (1, 2), TAG) for _ in range(9)] for seed in (3, 3))
     assert first == second

@@ -31,7 +31,7 @@ def test_without_a_command_it_explains_itself(capsys):
     assert "demo" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [["--help"], ["demo", "--help"], ["gateway", "--help"]])
+@pytest.mark.parametrize("command", [["--help"], ["demo", "--help"], ["soak", "--help"], ["gateway", "--help"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(command)

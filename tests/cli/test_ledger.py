@@ -121,3 +121,24 @@ def test_an_event_is_owed_to_every_session_that_was_given_it():
     ledger.receive("b", 1)
     balance = ledger.balance({"a": LIVE, "b": LIVE}, current="b")
     assert (balance.sent, balance.received, balance.lost, balance.without_session) == (2, 1, 1, 1)
+
+
+def test_a_line_that_breaks_may_have_lost_what_was_written_last_before_the_gateway_ended_the_session():
+    ledger = books(published=range(1, 6), received=[1, 3], heard=9)
+    balance = ledger.balance({"a": SessionRecord("invalidated", 100)}, lossy_line=True)
+    assert (balance.discarded_by_gateway, balance.lost) == (2, 1)
+    assert ledger.balance({"a": SessionRecord("timed out", 100)}, lossy_line=True).lost == 3
+
+
+def test_a_session_of_which_the_client_never_heard_owes_nothing():
+    ledger = books(published=range(1, 4), received=[], heard=0)
+    balance = ledger.balance({"a": SessionRecord(None, 5, known=False)}, current="b")
+    assert (balance.never_known, balance.lost) == (3, 0)
+    assert balance.sent == balance.received + balance.lost + balance.never_known
+
+
+def test_a_session_that_the_client_has_heard_of_or_used_is_known():
+    for heard, known in ((1, False), (0, True)):
+        ledger = books(published=range(1, 4), received=[], heard=heard)
+        balance = ledger.balance({"a": SessionRecord(None, 5, known=known)}, current="b")
+        assert (balance.never_known, balance.lost) == (0, 3)

@@ -21,7 +21,7 @@ from trioshard import (
 from trioshard._demo.weather import number_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from random import Random
 
     from trioshard import Shard
@@ -44,6 +44,9 @@ _KINDS: Final[dict[type[Command], float]] = {
     UpdatePresence: 1.0,
 }
 """How often each kind of command is drawn, in proportion."""
+
+_NOBODY: Final = 1 << 60
+"""Ids from here on belong to nobody, and are longer than any tag."""
 
 _TAGS: Final = 7_700_000_000_000_000
 _TAG: Final = re.compile(r"\b77\d{14}\b")
@@ -79,15 +82,32 @@ class Listener:
 
 
 class Senders:
-    """Tasks that send commands of all five kinds, one after the other, and take some of them back in time."""
+    """Tasks that send commands of all five kinds, one after the other, and take some of them back in time.
 
-    def __init__(self, shard: Shard, guild_ids: Iterable[int]) -> None:
+    Args:
+        shard: what they send through.
+        guild_ids: the guilds that the commands are about.
+        on_withdrawn: is given the tag of each command that was taken back.
+        rest: seconds between two commands of one sender, at most.
+        most_ids: ids in one command, at most: 100 of them are some 2 kB.
+    """
+
+    def __init__(
+        self,
+        shard: Shard,
+        guild_ids: Iterable[int],
+        on_withdrawn: Callable[[int], object],
+        *,
+        rest: float = REST,
+        most_ids: int = 2,
+    ) -> None:
         self._shard = shard
         self._guild_ids = tuple(guild_ids)
+        self._on_withdrawn = on_withdrawn
+        self._rest = rest
+        self._most_ids = most_ids
         self._drawn = 0
         self._stopping = trio.Event()
-        self.withdrawn: set[int] = set()
-        """The tags of the commands that were taken back."""
 
     def stop(self) -> None:
         """Begin no more commands. Those that wait are still waited for."""
@@ -98,16 +118,16 @@ class Senders:
         while not self._stopping.is_set():
             self._drawn += 1
             tag = _TAGS + self._drawn
-            command = draw_command(random, self._guild_ids, tag)
+            command = draw_command(random, self._guild_ids, tag, most_ids=self._most_ids)
             with trio.move_on_after(draw_patience(random, command)) as scope:
                 await self._shard.send(command)
             if scope.cancelled_caught:
-                self.withdrawn.add(tag)
-            with trio.move_on_after(random.uniform(0.0, REST)):
+                self._on_withdrawn(tag)
+            with trio.move_on_after(random.uniform(0.0, self._rest)):
                 await self._stopping.wait()
 
 
-def draw_command(random: Random, guild_ids: tuple[int, ...], tag: int) -> Command:
+def draw_command(random: Random, guild_ids: tuple[int, ...], tag: int, *, most_ids: int = 2) -> Command:
     """Draw a command. The tag goes somewhere into it, by which it is known on the other side."""
     guild_id = random.choice(guild_ids)
     kind = random.choices(tuple(_KINDS), tuple(_KINDS.values()))[0]
@@ -117,13 +137,18 @@ def draw_command(random: Random, guild_ids: tuple[int, ...], tag: int) -> Comman
         # A leave would have no room for the tag; every join leaves the channel before.
         return UpdateVoiceState(guild_id=guild_id, channel_id=tag, self_mute=random.random() < 0.5)
     if kind is RequestSoundboardSounds:
-        return RequestSoundboardSounds(guild_ids=(guild_id, tag))
+        return RequestSoundboardSounds(guild_ids=(guild_id, tag, *_draw_ids(random, most_ids - 2)))
     if kind is RequestChannelInfo:
         # This one has no room for a tag at all.
         return RequestChannelInfo(guild_id=guild_id)
     if random.random() < 0.5:
         return RequestMembers(guild_id=guild_id, query="member", limit=random.randint(1, 10), nonce=str(tag))
-    return RequestMembers(guild_id=guild_id, user_ids=(random.getrandbits(60) + 1, tag), nonce=str(tag))
+    return RequestMembers(guild_id=guild_id, user_ids=(tag, *_draw_ids(random, most_ids - 1)), nonce=str(tag))
+
+
+def _draw_ids(random: Random, most: int) -> list[int]:
+    """Draw ids of nobody."""
+    return [_NOBODY + random.getrandbits(56) for _ in range(random.randint(0, most))]
 
 
 def draw_patience(random: Random, command: Command) -> float:

@@ -110,13 +110,14 @@ class _Demo:
         self._began = trio.current_time()
         self._lasted = 0.0
         self._interrupts = 0
+        self._withdrawn: set[int] = set()
         self._settled = False
         self._books: Summary | None = None
         weather.publish = self._publisher.publish
 
     async def play(self, shard: Shard, show: Show | None) -> None:
         """Let the weather rage, calm it, and close the books."""
-        senders = Senders(shard, [guild.id for guild in self._gateway.guilds])
+        senders = Senders(shard, [guild.id for guild in self._gateway.guilds], self._withdrawn.add)
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._obey_interrupts)
@@ -128,7 +129,7 @@ class _Demo:
                     self._settled = True
                 nursery.cancel_scope.cancel()
         finally:
-            self._books = self._close_books(shard, senders)
+            self._books = self._close_books(shard)
 
     def summary(self, failure: str | None) -> Summary:
         """What came of it. ``failure`` is what ended the shard, if anything did."""
@@ -165,7 +166,7 @@ class _Demo:
                 self._interrupts += 1
                 (self._storm if self._interrupts == 1 else self._whole).cancel()
 
-    def _close_books(self, shard: Shard, senders: Senders) -> Summary:
+    def _close_books(self, shard: Shard) -> Summary:
         report, statistics = self._gateway.report, shard.statistics()
         queue = statistics.commands
         tags = {tag_of(arrival) for arrival in (*report.commands, *report.crossings)}
@@ -186,7 +187,7 @@ class _Demo:
                 failed=queue.failed,
                 pending=queue.pending,
                 arrived=sum(report.commands_by_op.values()),
-                withdrawn_but_arrived=len(senders.withdrawn & tags),
+                withdrawn_but_arrived=len(self._withdrawn & tags),
             ),
             refused=dict(report.violations),
             crossing=report.crossing,

@@ -11,10 +11,12 @@ gateway's own record says how each session ended:
   to which it was never published.
 - **discarded by the gateway**: not yet written when the gateway itself declared the session gone (op 9 ``false``, or a
   close code that ends it). An event that was written before that is owed all the same.
+- **never known**: published to a session of which the client never heard: a line that breaks had swallowed its READY,
+  and nobody can resume what he does not know.
 - **lost**: everything else that did not arrive. That includes all events of a session that the *client* gave up.
 - **under way**: not there yet, and nobody waited for it; only after an impatient Ctrl-C.
 
-So ``sent == received + lost + discarded_by_gateway + under_way``.
+So ``sent == received + lost + discarded_by_gateway + never_known + under_way``.
 """
 
 from __future__ import annotations
@@ -38,10 +40,12 @@ class SessionRecord:
     Attributes:
         ended: why it is over; ``None`` while it is live or can be resumed.
         written_through: the newest sequence number that was written.
+        known: whether the client has shown that it knows the session.
     """
 
     ended: str | None
     written_through: int
+    known: bool = True
 
     @property
     def ended_by_gateway(self) -> bool:
@@ -60,6 +64,7 @@ class Balance:
     out_of_order: int = 0
     unexpected: int = 0
     discarded_by_gateway: int = 0
+    never_known: int = 0
     under_way: int = 0
     without_session: int = 0
 
@@ -137,7 +142,12 @@ class Ledger:
     # --- the comparison ---
 
     def balance(
-        self, records: Mapping[str, SessionRecord], *, current: str | None = None, settled: bool = True
+        self,
+        records: Mapping[str, SessionRecord],
+        *,
+        current: str | None = None,
+        settled: bool = True,
+        lossy_line: bool = False,
     ) -> Balance:
         """Compare the books.
 
@@ -145,16 +155,20 @@ class Ledger:
             records: what the gateway has on record, by session id.
             current: the session that the client holds at the end.
             settled: whether somebody waited until the current session had delivered everything.
+            lossy_line: whether the line between the two breaks by itself. What the gateway wrote last before it ended
+                a session may then have gone with the line, and there is no session any more to ask for it again.
         """
-        lost = discarded = under_way = 0
+        lost = discarded = never_known = under_way = 0
         for session_id, account in self._accounts.items():
             record = records.get(session_id, SessionRecord(None, 0))
             if record.ended is None and session_id == current and not settled:
                 holes = sum(number < account.newest for number in account.owed)
                 lost += holes
                 under_way += len(account.owed) - holes
+            elif not record.known and not account.heard_through:
+                never_known += len(account.owed)
             elif record.ended_by_gateway:
-                excused = _never_written(account, record)
+                excused = _tail(account) if lossy_line else _never_written(account, record)
                 discarded += excused
                 lost += len(account.owed) - excused
             else:
@@ -167,6 +181,7 @@ class Ledger:
             out_of_order=self._out_of_order,
             unexpected=self._unexpected,
             discarded_by_gateway=discarded,
+            never_known=never_known,
             under_way=under_way,
             without_session=self.without_session,
         )
@@ -179,6 +194,10 @@ def _never_written(account: _Account, record: SessionRecord) -> int:
     arrived and the last one written; it may be something else than numbered events, but doubt is not in favour
     of the client.
     """
-    tail = sum(number > account.newest for number in account.owed)
     unheard = max(0, record.written_through - account.heard_through)
-    return max(0, tail - unheard)
+    return max(0, _tail(account) - unheard)
+
+
+def _tail(account: _Account) -> int:
+    """Return how many of the owed events are newer than all that arrived."""
+    return sum(number > account.newest for number in account.owed)

@@ -38,9 +38,17 @@ BURST: Final = 3
 _PREFIX: Final = "event "
 
 
-def heavy_weather(seed: int) -> Weather:
-    """Draw a weather that leaves no connection alone for long."""
-    return Weather(Churn(seed, lifetime=LIFETIME, op9_false_every=NEW_SESSION_EVERY).script_for)
+def heavy_weather(
+    seed: int, *, lifetime: tuple[float, float] = LIFETIME, new_session_every: float = NEW_SESSION_EVERY
+) -> Weather:
+    """Draw a weather that leaves no connection alone for long.
+
+    Args:
+        seed: what it is drawn from.
+        lifetime: seconds from READY or RESUMED to the end of a connection, from and to.
+        new_session_every: seconds, at least, between two sessions that the gateway ends for good.
+    """
+    return Weather(Churn(seed, lifetime=lifetime, op9_false_every=new_session_every).script_for)
 
 
 def number_of(content: str) -> int | None:
@@ -65,12 +73,12 @@ class Publisher:
         self._ledger.publish(self._count, alive)
         return self._count
 
-    async def run(self, random: Random) -> None:
-        """Publish until cancelled."""
+    async def run(self, random: Random, *, pause: float = PAUSE) -> None:
+        """Publish until cancelled, with at most ``pause`` seconds between two bursts."""
         while True:
             for _ in range(random.randint(1, BURST)):
                 self.publish()
-            await trio.sleep(random.uniform(0.0, PAUSE))
+            await trio.sleep(random.uniform(0.0, pause))
 
 
 class Weather:
