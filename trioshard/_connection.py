@@ -32,7 +32,7 @@ from trioshard.protocol.machine import (
     Reconnect,
     SessionInvalidated,
 )
-from trioshard.protocol.opcodes import LEAVE_FOR_GOOD, LEAVE_RESUMABLY, Opcode
+from trioshard.protocol.opcodes import LEAVE_FOR_GOOD, LEAVE_RESUMABLY, CloseAction, Opcode, close_policy
 from trioshard.protocol.pacing import SendBudget
 from trioshard.protocol.pulse import Pulse
 from trioshard.protocol.recovery import Ending, Outcome
@@ -326,18 +326,18 @@ class Connection:
 
     async def _write_failed(self, error: ConnectionLost) -> None:
         await self._wire.close()
-        if isinstance(error, WriteStalled):
-            # A close frame may have come meanwhile, with the WebSocket library in line behind our write.
-            closed = self._transport.close_seen()
-            if closed is not None:
-                await self._end(Ending.CLOSED, closed)
-            else:
-                await self._end(Ending.STALLED, error)
-            return
-        # The gateway closed on us, and its reason may still lie in the socket: a 4004 must not be
-        # mistaken for a broken line. The reader ends the connection when it finds it.
-        await trio.sleep(LAST_WORDS)
-        await self._end(Ending.LOST, error)
+        stalled = isinstance(error, WriteStalled)
+        if not stalled:
+            # The gateway closed on us, and its reason may still lie in the socket: a 4004 must not be
+            # mistaken for a broken line. The reader ends the connection when it finds it.
+            await trio.sleep(LAST_WORDS)
+        # A close frame may have come meanwhile, with the WebSocket library stuck in its answer. One that costs the
+        # session is not believed: what lies unread before it may say that the session lives.
+        closed = self._transport.close_seen()
+        if closed is not None and close_policy(closed.code).action in (CloseAction.FATAL, CloseAction.RESUME):
+            await self._end(Ending.CLOSED, closed)
+        else:
+            await self._end(Ending.STALLED if stalled else Ending.LOST, error)
 
     def _cancel(self) -> None:
         if self._nursery is not None:

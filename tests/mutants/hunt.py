@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from tests.mutants import more_variants as more_variants  # enters its mutants in the list
 from tests.mutants.variants import MUTANTS
 from trioshard._simulation.campaign import Order, run_campaign
 

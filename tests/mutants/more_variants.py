@@ -10,7 +10,7 @@ import outcome
 import trio
 
 from tests.mutants.variants import mutant
-from trioshard import _connection, _heartbeater, _queue, _reader, _sender, _shard, _subscription, _wire
+from trioshard import _connection, _heartbeater, _queue, _sender, _shard, _subscription, _wire
 from trioshard import _transport_trio_websocket as _trio_websocket
 from trioshard._queue import CommandQueue, Entry
 from trioshard._subscription import Hub, Outbox
@@ -179,20 +179,6 @@ def no_reserve() -> None:
     pacing.SendBudget.change_interval = for_everybody  # type: ignore[method-assign]
 
 
-@mutant("a window counts from the decision to send")
-def window_from_decision() -> None:
-    def take(self: Any) -> None:
-        self._open += 1
-        self.decided = trio.current_time()
-
-    def commit(self: Any, now: float) -> None:
-        self._open -= 1
-        self._times.append(self.decided)
-
-    pacing.SlidingLog.take = take  # type: ignore[method-assign]
-    pacing.SlidingLog.commit = commit  # type: ignore[method-assign]
-
-
 @mutant("the bot's limits begin anew with each connection")
 def limits_of_a_connection() -> None:
     init = _connection.Connection.__init__
@@ -202,11 +188,6 @@ def limits_of_a_connection() -> None:
         init(self, **options)
 
     _connection.Connection.__init__ = init_freshly  # type: ignore[method-assign]
-
-
-@mutant("the 5 s between two Identifies count from the decision")
-def identify_spacing_from_decision() -> None:
-    recovery.Recovery.identify_written = lambda self, now: None  # type: ignore[method-assign]
 
 
 # --- recovery ---
@@ -309,18 +290,6 @@ def blocked_reader_blames_peer() -> None:
 @mutant("a late ACK is a zombie, whatever else arrived")
 def late_ack_is_zombie() -> None:
     pulse.Pulse.is_zombie = lambda self, now: self._unanswered is not None  # type: ignore[method-assign]
-
-
-@mutant("the watchdog of a handshake runs on while a slow listener keeps the reader from reading")
-def watchdog_runs_on() -> None:
-    wait_room = _reader.Reader._wait_room
-
-    async def with_deadline(self: Any, name: str, *, replaying: bool) -> None:
-        scope, self._scope = self._scope, trio.CancelScope()
-        await wait_room(self, name, replaying=replaying)
-        self._scope = scope
-
-    _reader.Reader._wait_room = with_deadline  # type: ignore[method-assign]
 
 
 @mutant("a write has no deadline")
@@ -466,3 +435,66 @@ def late_end() -> None:
         await end(self, *verdict, **detail)
 
     _connection.Connection._end = hesitantly  # type: ignore[method-assign]
+
+
+@mutant("the resume URL is used for ever, whoever answers there")
+def resume_url_for_ever() -> None:
+    after = recovery.Recovery.after
+
+    def always(self: Any, result: Any, now: float) -> Any:
+        plan = after(self, result, now)
+        return replace(plan, at_resume_url=plan.session is not None)
+
+    recovery.Recovery.after = always  # type: ignore[method-assign]
+
+
+@mutant("a presence that was replaced stays in the queue")
+def replaced_presence_stays() -> None:
+    written = CommandQueue.written
+
+    def only_itself(self: Any, entry: Entry, receipt: Any) -> None:
+        others = {other: command for other, command in self._presences.items() if other is not entry}
+        command = self._presences.get(entry)
+        self._presences = {} if command is None else {entry: command}
+        written(self, entry, receipt)
+        self._presences = others
+
+    CommandQueue.written = only_itself  # type: ignore[method-assign]
+
+
+@mutant("the first heartbeat of each connection comes after a whole interval")
+def no_jitter() -> None:
+    init = pulse.Pulse.__init__
+
+    def init_whole(self: Any, interval: float, now: float, jitter: float) -> None:
+        init(self, interval, now, 1.0)
+
+    pulse.Pulse.__init__ = init_whole  # type: ignore[method-assign]
+
+
+@mutant("leaving cuts the write that is under way")
+def leaving_cuts_write() -> None:
+    async def leave(self: Any) -> None:
+        self._condemn()
+        async with self._lock:
+            self._machine.close()
+
+    _wire.Wire.leave = leave  # type: ignore[method-assign]
+
+
+@mutant("a session is given up when its resume is not answered at once")
+def fruitless_at_once() -> None:
+    recovery.FRUITLESS_RESUMES = 2  # type: ignore[misc]
+
+
+@mutant("a message that cannot be decoded costs the session at the first time")
+def poison_at_once() -> None:
+    recovery.POISONED = 0  # type: ignore[misc]
+
+
+@mutant("a second Hello starts a second handshake")
+def second_hello_greets_again() -> None:
+    from trioshard.protocol import machine
+
+    greet = machine.Greet
+    machine.Greet = lambda interval, first: greet(interval, first=True)  # type: ignore[misc, assignment]

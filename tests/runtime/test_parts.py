@@ -450,3 +450,20 @@ def test_the_default_ssl_context_verifies() -> None:
     context = default_ssl_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
+
+
+async def test_a_window_of_a_limit_begins_when_the_slow_write_of_a_command_is_over(autojump_clock: MockClock) -> None:
+    bench = Bench()
+    written: list[float] = []
+
+    async def slow_send(document: bytes) -> None:
+        await trio.sleep(4.0)
+        written.append(trio.current_time())
+
+    bench.transport.send = slow_send  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bench.sender.run)
+        for _ in range(6):
+            await bench.queue.send(UpdatePresence())
+        nursery.cancel_scope.cancel()
+    assert written[5] - 4.0 - written[0] >= 20.0, "the sixth begins 20 s after the first has left"

@@ -174,6 +174,55 @@ async def test_the_close_code_behind_a_stalled_write_is_found(code: int, autojum
             await run()
 
 
+async def test_a_refusal_is_found_behind_an_answer_that_nobody_takes(autojump_clock: MockClock) -> None:
+    """The library has read the close, and is stuck in its answer to it; the next write finds only that it is over."""
+    async with open_local_gateway(port=None) as gateway:
+        dialled: list[Clogged] = []
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            dialled.append(Clogged(await gateway.dial(host, port)))
+            return dialled[-1]
+
+        with pytest.raises(errors.DisallowedIntents), trio.fail_after(60):
+            async with shard_at(gateway, dial=dial) as shard:
+                await shard.wait_ready()
+                dialled[0].clogged = True
+                gateway.connections[0].close(4014)
+                await trio.sleep(0.1)
+                shard.send_nowait(UpdatePresence())
+                await trio.sleep(30)
+        assert len(dialled) == 1
+
+
+@pytest.mark.parametrize("code", [4003, 4009, 1000])
+async def test_a_close_is_not_believed_before_what_lies_unread_in_front_of_it(
+    code: int, autojump_clock: MockClock
+) -> None:
+    """A write stalls, and the library knows of a close; but an op 9 true that came first still waits for the reader."""
+    async with open_local_gateway(port=None) as gateway:
+        dialled: list[Clogged] = []
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            dialled.append(Clogged(await gateway.dial(host, port)))
+            return dialled[-1]
+
+        async with shard_at(gateway, dial=dial, write_timeout=3.0) as shard:
+            subscription = shard.subscribe("N", capacity=1)
+            await shard.wait_ready()
+            numbered(gateway, *range(5))
+            await trio.sleep(0.1)
+            dialled[0].clogged = True
+            shard.send_nowait(VOICE)
+            await trio.sleep(0.1)
+            gateway.connections[0].invalidate(resumable=True)
+            gateway.connections[0].close(code, end_session=False)
+            await trio.sleep(5)
+            with trio.fail_after(60):
+                assert [(await anext(subscription)).json()["n"] for _ in range(5)] == list(range(5))
+                await gateway.wait_resumed()
+        assert gateway.report.identifies == 1
+
+
 async def test_op_9_true_behind_a_broken_write_keeps_the_session(autojump_clock: MockClock) -> None:
     """The reader is behind: a command crosses op 9, 4003 answers it, and the next write breaks before op 9 is read."""
     scenario = Scenario([[After("ready"), Sleep(1), InvalidateSession(resumable=True)]])
@@ -593,3 +642,29 @@ async def test_a_second_hello_reserves_slots_for_its_own_interval(autojump_clock
                     count, since = gateway.report.heartbeats, trio.current_time()
             nursery.cancel_scope.cancel()
         assert max(gaps) < 2.1
+
+
+async def test_a_subscriber_that_holds_up_a_replay_is_no_silence_of_the_peer(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trioshard._subscription.REPLAY_CAPACITY", 50)
+    scenario = Scenario([[After("ready"), Sleep(2), Drop()]])
+    async with open_local_gateway(port=None, scenario=scenario) as gateway:
+
+        async def dial(host: str, port: int) -> trio.abc.Stream:
+            if gateway.report.readies:
+                await trio.sleep(2)
+            return await gateway.dial(host, port)
+
+        async with shard_at(gateway, dial=dial) as shard:
+            idle, busy = shard.subscribe("N", capacity=10), shard.subscribe("N", capacity=10)
+            await shard.wait_ready()
+            await trio.sleep(3)
+            numbered(gateway, *range(80))
+            for _ in range(20):
+                await anext(busy)
+                await trio.sleep(5)
+            # For 100 s the idle one has held up the replay, while the busy one shows that it is no deadlock.
+            for _ in range(80):
+                await anext(idle)
+            assert shard.statistics().connections == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from trioshard._simulation.books import Books
     from trioshard._simulation.records import Dialled
 
-__all__ = ["events", "restart", "sessions"]
+__all__ = ["dismissals", "events", "refusals", "restart", "sessions"]
 
 DISMISSALS: Final = frozenset(
     {"op 9 false", "op 9, neither", "close, session over", "handshake refused", "handshake closed", "fatal close"}
@@ -24,6 +26,15 @@ FRUITLESS: Final = 5
 POISONED: Final = 2
 SUSPECTED: Final = 2
 """From so many connections without an event, undecodable messages, or suspect closes on, a session may be given up."""
+
+ENDING_CODES: Final = frozenset({4003, 4007, 4009})
+SUSPECT_CODES: Final = frozenset({1000, 1001, 4001, 4005})
+"""Close codes after which a session is over: at once, or at the second time."""
+
+STABLE: Final = 60.0
+"""Seconds in READY after which earlier trouble is forgotten."""
+
+_CODE: Final = re.compile(r"code (\d+)")
 
 
 def events(books: Books) -> Iterator[str]:
@@ -53,10 +64,15 @@ def restart(books: Books) -> Iterator[str]:
         return
     session_id, processed = books.world.restarted_at
     statistics = books.report.sessions[session_id]
-    heard = {sequence for sequence, _ in books.records.heard.get((0, session_id), [])}
-    missing = set(range(1, processed + 1)) - heard - set(statistics.resumed_at)
+    names = dict(books.records.heard.get((0, session_id), []))
+    finished_in, finished = books.world.users.finished
+    done = {sequence for sequence in names if finished_in != session_id or sequence <= finished}
+    missing = set(range(1, processed + 1)) - done - set(statistics.resumed_at)
     if missing:
-        yield f"session {session_id} was carried over after {processed}, and {min(missing)} had not been heard"
+        yield f"session {session_id} was carried over after {processed}, and {min(missing)} had not been finished"
+    # Somebody else may have left a loop over events of this kind, and not finished his.
+    if finished_in == session_id and processed < finished and names.get(processed + 1) != "VOICE_STATE_UPDATE":
+        yield f"session {session_id} was carried over after {processed}, and {finished} had been finished"
 
 
 def sessions(books: Books) -> Iterator[str]:
@@ -70,6 +86,38 @@ def sessions(books: Books) -> Iterator[str]:
                 yield f"session {session_id} was given up, and lives"
         elif statistics.ended.startswith(CLIENT_FAULTS) and books.was_known(session_id):
             yield f"session {session_id}: {statistics.ended}"
+
+
+def dismissals(books: Books) -> Iterator[str]:
+    """What the gateway has ended, or closed with a suspect code twice, is not resumed."""
+    openings = {opening.at: opening.session_id for opening in books.records.openings}
+    suspected: set[str] = set()
+    over: set[str] = set()
+    session_id = ""
+    for dialled in books.records.dialled:
+        if dialled.line is not None:
+            for frame in books.transcripts[dialled.line.number].frames:
+                if frame.session_id in over:
+                    yield f"line {dialled.line.number}: session {frame.session_id} was over, and is resumed"
+        if dialled.opened is not None:
+            session_id = openings[dialled.opened]
+            if dialled.ended is not None and dialled.ended - dialled.opened >= STABLE:
+                suspected.clear()
+        found = _CODE.search(dialled.verdict)
+        code = int(found[1]) if found else 0
+        again = code in SUSPECT_CODES and session_id in suspected
+        if code in ENDING_CODES or "gone for good" in dialled.verdict or again:
+            over.add(session_id)
+        elif code in SUSPECT_CODES:
+            suspected.add(session_id)
+
+
+def refusals(books: Books) -> Iterator[str]:
+    """A close for good is the end, even if a write breaks before the code is read."""
+    for dialled, _ in pairwise(books.records.dialled):
+        at = dialled.troubles.get("fatal close")
+        if at is not None and dialled.ended is not None and not books.dawdled_between(at, dialled.ended):
+            yield f"epoch {dialled.epoch} was refused for good, and the shard goes on: {dialled.verdict}"
 
 
 def _may_be_given_up(books: Books, session_id: str) -> bool:

@@ -13,15 +13,33 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from trioshard._simulation.books import Books
-    from trioshard._simulation.records import Call, Write
+    from trioshard._simulation.records import Call, Dialled, Write
 
-__all__ = ["arrivals", "goodbyes", "handshakes", "interruptions", "legality", "order", "presences", "receipts"]
+__all__ = [
+    "addresses",
+    "arrivals",
+    "goodbyes",
+    "handshakes",
+    "identities",
+    "interruptions",
+    "legality",
+    "order",
+    "presences",
+    "pulses",
+    "receipts",
+]
 
 PHASE_OF: Final = {IDENTIFY: Phase.IDENTIFYING, RESUME: Phase.RESUMING}
 """A handshake moves the phase before its first byte leaves."""
 
 ROOMY: Final = 100
 """A queue with room for so many is never full."""
+
+LEAVING: Final = 2.0
+"""Seconds that a write in flight gets when the block is left."""
+
+TURN: Final = 2
+"""Failures to connect after which the other URL has its turn."""
 
 IDENTIFY_SPACING: Final = 5.0
 """Seconds."""
@@ -71,8 +89,18 @@ def receipts(books: Books) -> Iterator[str]:
                 yield f"command {call.tag} was accepted without waiting, and never written"
             case _:
                 pass
+        yield from _patience(books, call)
         if call.answer == "withdrawn" and call.cancelled is None:
             yield f"command {call.tag} was withdrawn, and nobody had cancelled it"
+
+
+def _patience(books: Books, call: Call) -> Iterator[str]:
+    """Whoever is cancelled goes free at once, or when the write is over that is under way."""
+    if call.cancelled is None or call.answered is None:
+        return
+    waited = call.answered - call.cancelled - books.lost_between(call.asked, call.answered)
+    if waited > books.world.setup.write_timeout + SLACK:
+        yield f"the caller of {call.tag} was cancelled at {call.cancelled:.4f}, and went free {waited:.3f} s later"
 
 
 def _receipt(books: Books, call: Call, lines: list[int]) -> Iterator[str]:
@@ -92,8 +120,24 @@ def _receipt(books: Books, call: Call, lines: list[int]) -> Iterator[str]:
         yield f"command {call.tag} has a receipt of epoch {receipt.epoch}, and is on epoch {dialled.epoch}"
     if receipt.attempts < 1 or receipt.written < call.asked or receipt.waited < 0.0:
         yield f"command {call.tag} has an impossible receipt: {receipt}"
+    yield from _details(books, call, dialled)
     if call.answered is not None and call.answered > receipt.written + SLACK and not books.jumped(receipt.written):
         yield f"command {call.tag} was written at {receipt.written:.4f}, and its caller heard of it later"
+
+
+def _details(books: Books, call: Call, dialled: Dialled) -> Iterator[str]:
+    """What a receipt says of the session, the sequence, and the attempts."""
+    receipt = call.receipt
+    assert receipt is not None
+    session_ids = {opening.session_id for opening in books.records.openings if opening.at == dialled.opened}
+    if receipt.session_id not in session_ids:
+        yield f"command {call.tag} has a receipt of session {receipt.session_id}, and was written in {session_ids}"
+    begun = [write for write in books.records.writes if write.tag == call.tag]
+    if receipt.attempts != len(begun):
+        yield f"command {call.tag} has a receipt of {receipt.attempts} attempts, and took {len(begun)}"
+    earliest, latest = begun[-1].sequences
+    if not (earliest or 0) <= (receipt.sequence_at_send or 0) <= (latest or 0):
+        yield f"command {call.tag} has a receipt of sequence {receipt.sequence_at_send}, and was written at {latest}"
 
 
 def arrivals(books: Books) -> Iterator[str]:
@@ -162,24 +206,71 @@ def _stood_behind(books: Books, call: Call) -> bool:
 def interruptions(books: Books) -> Iterator[str]:
     """A frame is cut by the end of its connection, by its deadline, or by the end of the shard; by nobody else."""
     for write in books.records.writes:
-        if write.interrupted is None or write.interrupted >= books.world.left_at:
+        if write.interrupted is None or write.interrupted >= _last_chance(books):
             continue
         if write.interrupted - write.begun < books.world.setup.write_timeout - SLACK:
             yield f"op {write.opcode} on line {write.line} was cut at {write.interrupted:.4f}, and nothing had ended"
 
 
+def _last_chance(books: Books) -> float:
+    """Until when a write may go on after the end of the block. Cancellation and refusals do not wait."""
+    in_good_order = books.world.setup.end not in ("the block is cancelled", "fatal close")
+    return books.world.left_at + (LEAVING - SLACK if in_good_order else 0.0)
+
+
 def handshakes(books: Books) -> Iterator[str]:
     """One handshake a connection, never two."""
-    identifies: list[float] = []
+    identifies: list[Write] = []
     for number, writes in books.writes.items():
         shaken = [write for write in writes if write.opcode in HANDSHAKES]
         if len(shaken) > 1:
             yield f"line {number}: {len(shaken)} handshakes"
-        identifies += [write.begun for write in shaken if write.opcode == IDENTIFY]
-    identifies.sort()
+        identifies += [write for write in shaken if write.opcode == IDENTIFY]
+    identifies.sort(key=lambda write: write.begun)
     for earlier, later in pairwise(identifies):
-        if later - earlier < IDENTIFY_SPACING:
-            yield f"Identifies at {earlier:.4f} and {later:.4f}"
+        # The server counts arrivals: one that took long may arrive as late as it was written.
+        until = earlier.begun if earlier.finished is None else earlier.finished
+        if later.begun - until < IDENTIFY_SPACING:
+            yield f"Identifies until {until:.4f} and at {later.begun:.4f}"
+
+
+def addresses(books: Books) -> Iterator[str]:
+    """A Resume goes to the URL that came with its session. While nobody greets, that takes turns with the gateway's."""
+    life = failures = 0
+    for dialled in books.records.dialled:
+        if dialled.life != life:
+            life, failures = dialled.life, 0
+        if dialled.line is not None:
+            number = dialled.line.number
+            resumes = any(frame.opcode == RESUME for frame in books.transcripts[number].frames)
+            at_resume_url = dialled.line.up.taken.startswith(b"GET /resume")
+            if resumes and at_resume_url is not (failures // TURN % 2 == 0):
+                yield f"line {number}: a Resume at the wrong URL, after {failures} failures to connect"
+        failures = failures + 1 if dialled.hello is None else 0
+
+
+def identities(books: Books) -> Iterator[str]:
+    """A new session begins with the presence that was written last."""
+    last: int | None = None
+    life = 0
+    for number in sorted(books.transcripts):
+        if books.lines[number].life != life:
+            life, last = books.lines[number].life, None
+        for frame in books.transcripts[number].frames:
+            if frame.opcode == IDENTIFY and frame.presence != last:
+                yield f"line {number}: an Identify with presence {frame.presence}, and {last} was written last"
+            if frame.opcode == PRESENCE:
+                last = frame.tag
+
+
+def pulses(books: Books) -> Iterator[str]:
+    """A heartbeat carries the last sequence that was received."""
+    for number, writes in books.writes.items():
+        transcript = books.transcripts.get(number)
+        carried = [] if transcript is None else [f.sequence for f in transcript.frames if f.opcode == HEARTBEAT]
+        received = [write.sequences[0] for write in writes if write.opcode == HEARTBEAT]
+        if carried != received[: len(carried)]:
+            yield f"line {number}: heartbeats carry {carried}, and {received} were received"
 
 
 def goodbyes(books: Books) -> Iterator[str]:

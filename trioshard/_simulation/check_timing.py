@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from trioshard._simulation.books import Books
     from trioshard._simulation.records import Dialled, Write
 
-__all__ = ["heartbeats", "limits", "most_in_any", "recoveries", "verdicts", "waits"]
+__all__ = [
+    "false_alarms",
+    "first_beats",
+    "heartbeats",
+    "limits",
+    "most_in_any",
+    "pauses",
+    "recoveries",
+    "verdicts",
+    "waits",
+]
 
 PAYLOADS: Final = (120, 60.0)
 PRESENCES: Final = (5, 20.0)
@@ -28,6 +38,38 @@ a broken write."""
 
 RATE_LIMITED: Final = 3.0
 """Seconds more after close code 4008."""
+
+ASKS: Final = frozenset({"heartbeat requests", "cut on the way up", "cut on the way down"})
+"""Troubles in which the gateway asks for heartbeats."""
+
+ALIKE: Final = 4
+"""So many of the connections of a history do not draw the same five digits by chance."""
+
+HURRIED: Final = 0.1
+"""Seconds. With full jitter up to 2 s, one pause in twenty is shorter."""
+
+PAUSES: Final = 15
+"""Of so many pauses or more, two in three are never that short by chance: it would take 3,000 million histories."""
+
+STABLE: Final = 60.0
+"""Seconds in READY after which earlier failures are forgotten."""
+
+RAMP: Final = 4
+"""Failures in a row after which the backoff no longer grows."""
+
+CLOCK_CHECK: Final = 10.0
+"""Seconds between two looks at the clock on the wall."""
+
+ALARMS: Final = (
+    "the gateway stopped answering",
+    "a write did not get through in time",
+    "the handshake made no progress",
+    "time jumped",
+)
+"""How the shard says that it has given a peer up by its own judgement."""
+
+HARMLESS: Final = frozenset({"heartbeat requests", "second Hello", "unknown opcode", "pings", "large event"})
+"""Troubles that are no reason to."""
 
 NO_HELLO: Final = 20.0
 NO_ANSWER: Final = 1_000.0
@@ -56,12 +98,33 @@ def heartbeats(books: Books) -> Iterator[str]:
         writes = books.writes.get(number, [])
         beats = [write.begun for write in writes if write.opcode == HEARTBEAT]
         over = books.world.seconds if dialled.ended is None else dialled.ended
+        if dialled.life == 0:
+            # Who is cancelled beats no more, and still takes a second to say goodbye.
+            over = min(over, books.world.left_at)
         last = dialled.hello
         for beat in (*beats, over):
             allowed = dialled.interval + _longest_write(books, writes, last, beat) + books.lost_between(last, beat)
             if beat - last > allowed + SLACK:
                 yield f"line {number}: no heartbeat between {last:.4f} and {beat:.4f}, at {dialled.interval:g} s"
             last = max(last, beat)
+
+
+def first_beats(books: Books) -> Iterator[str]:
+    """The first beat comes after a share of an interval that is drawn for each connection."""
+    shares: Counter[float] = Counter()
+    for number, dialled in books.lines.items():
+        beats = [write.begun for write in books.writes.get(number, ()) if write.opcode == HEARTBEAT]
+        # Beats that were asked for come when they are asked for.
+        if (
+            beats
+            and dialled.hello is not None
+            and dialled.interval is not None
+            and not ASKS.intersection(dialled.troubles)
+        ):
+            shares[round((beats[0] - dialled.hello) / dialled.interval, 5)] += 1
+    for share, times in shares.most_common(1):
+        if times >= ALIKE:
+            yield f"{times} connections began to beat after the same {share:g} of an interval"
 
 
 def _longest_write(books: Books, writes: Iterable[Write], start: float, end: float) -> float:
@@ -106,6 +169,30 @@ def recoveries(books: Books) -> Iterator[str]:
             yield f"line {after.line.number} was dialled {after.at - before.ended:.3f} s after the end of the last one"
 
 
+def pauses(books: Books) -> Iterator[str]:
+    """No hot loop: attempts that come to nothing are not repeated at once, nor those that hold for a moment."""
+    gaps: list[float] = []
+    failures = 0
+    for before, after in pairwise(books.records.dialled):
+        if before.ended is None or before.life != after.life:
+            continue
+        stable = before.opened is not None and before.ended - before.opened >= STABLE
+        failures = 1 if stable else failures + 1
+        if failures > RAMP:
+            gaps.append(after.at - before.ended)
+    hurried = sum(gap < HURRIED for gap in gaps)
+    if len(gaps) >= PAUSES and hurried >= len(gaps) * 2 / 3:
+        yield f"{hurried} of {len(gaps)} pauses after failures were shorter than {HURRIED} s"
+
+
+def false_alarms(books: Books) -> Iterator[str]:
+    """A peer with which nothing is wrong is not given up."""
+    for dialled in books.records.dialled:
+        clogged = dialled.line is not None and dialled.line.up.clogged
+        if dialled.verdict.startswith(ALARMS) and HARMLESS.issuperset(dialled.troubles) and not clogged:
+            yield f"epoch {dialled.epoch} was given up without a reason: {dialled.verdict}"
+
+
 def verdicts(books: Books) -> Iterator[str]:
     """A peer that says nothing any more is given up in time."""
     for dialled in books.records.dialled:
@@ -125,7 +212,15 @@ def _patience(books: Books, dialled: Dialled, kind: str, at: float) -> float:
         return (NO_HELLO if not greeted else 0.0) + 6.0 * interval + books.world.setup.write_timeout
     if kind == "no Hello":
         return NO_HELLO + 1.0
+    if kind == "sleeping machine" and greeted and not _was_writing(books, dialled, at):
+        return CLOCK_CHECK + books.world.setup.write_timeout
     return NO_ANSWER if kind == "no answer" else math.inf
+
+
+def _was_writing(books: Books, dialled: Dialled, at: float) -> bool:
+    """Whether a write was under way, for whose end the look at the clocks may have waited."""
+    writes = [] if dialled.line is None else books.writes.get(dialled.line.number, [])
+    return any(write.begun <= at and (write.finished is None or write.finished >= at) for write in writes)
 
 
 def most_in_any(times: Sequence[float], seconds: float) -> int:

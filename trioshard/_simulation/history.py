@@ -70,20 +70,22 @@ def run_seed(seed: int, *, transport: str | None = None, story: bool = False) ->
         assert world.current is not None
         return world.current
 
+    complaints = records.complaints
     try:
         with observed(records, current, lambda: world.life):
             run_seeded(Random(f"scheduler {seed}"), world.play)
+        complaints += judge(world)
     except Exception as exc:
         # Whatever it is, it belongs to this seed, and is told with it.
-        records.complaints.append(f"an error came out: {exc!r}")
-    complaints = records.complaints + judge(world)
+        complaints.append(f"an error came out: {exc!r}")
+    report = world.gateway.report
     tell = story or bool(complaints)
     setup = world.setup
     return Result(
         seed=seed,
         complaints=complaints,
         seconds=world.seconds,
-        connections=world.gateway.report.connections,
+        connections=report.connections,
         reconnects=len(records.dialled) - 1,
         commands=len(records.calls),
         written=sum(call.answer == "receipt" for call in records.calls.values()),
@@ -93,7 +95,7 @@ def run_seed(seed: int, *, transport: str | None = None, story: bool = False) ->
             sum(opening.resumed for opening in records.openings),
         ),
         met=records.met,
-        closes=world.gateway.report.closes_sent,
+        closes=report.closes_sent,
         traits=(setup.transport, str(setup.compress), setup.end),
         digest=records.digest() if tell else "",
         timeline=records.timeline() if tell else [],

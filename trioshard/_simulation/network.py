@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -116,7 +117,7 @@ class Way:
         self._begin_sending()
         try:
             await checkpoint()
-            while len(self.taken) - self.read >= self._capacity:
+            while self.clogged or len(self.taken) - self.read >= self._capacity:
                 await self._writable.park()
                 self._check_sendable()
         finally:
@@ -143,6 +144,8 @@ class Way:
     # --- the receiver's side ---
 
     async def receive_some(self, max_bytes: int | None) -> bytes:
+        if max_bytes is not None and index(max_bytes) < 1:
+            raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this stream")
         if self.receiver_closed:
@@ -275,6 +278,6 @@ class Line:
             way.end()
 
     def cut_after(self, way: Way, nbytes: int, *, reset: bool) -> None:
-        """Break the line when so many more bytes have passed on this way."""
-        way.cut_at = len(way.taken) + nbytes
+        """Break the line when so many more bytes, at least one, have passed on this way."""
+        way.cut_at = len(way.taken) + max(1, nbytes)
         way.on_cut = self.reset if reset else self.cut_off

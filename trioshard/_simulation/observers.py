@@ -10,11 +10,11 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import trio
 
 from trioshard import _connection, _wire
 from trioshard._simulation.records import Opening, Records, Write
+from trioshard._simulation.wiretap import read_frame
 from trioshard.protocol.machine import Greet, Open
 from trioshard.protocol.phases import Phase
 
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
     from trioshard.protocol.machine import Effect, Machine
 
 __all__ = ["observed"]
-
-
-class _Head(msgspec.Struct):
-    op: int
-
-
-_head = msgspec.json.Decoder(_Head)
 
 
 class _Watch:
@@ -61,14 +54,18 @@ class _WatchedTransport:
 
     async def send(self, document: bytes) -> None:
         watch = self._watch
-        line = watch.dialled.line
+        line, payload = watch.dialled.line, read_frame(document)
+        assert payload.opcode is not None
+        before = watch.machine.sequence
         write = Write(
             line=-1 if line is None else line.number,
-            opcode=_head.decode(document).op,
+            opcode=payload.opcode,
             begun=trio.current_time(),
             # `goes_out` has moved it on already: for a handshake that is the phase that follows.
             phase=watch.machine.phase,
             after_end=watch.over,
+            tag=payload.tag,
+            sequences=(before, before),
         )
         watch.records.writes.append(write)
         try:
@@ -78,6 +75,7 @@ class _WatchedTransport:
                 write.interrupted = trio.current_time()
             raise
         write.finished = trio.current_time()
+        write.sequences = before, watch.machine.sequence
 
     async def receive_batch(self) -> list[bytes | str]:
         return await self._transport.receive_batch()
@@ -116,7 +114,9 @@ def observed(records: Records, current: Callable[[], Dialled], life: Callable[[]
             if isinstance(effect, Open):
                 watch.dialled.opened = now
                 watch.dialled.resumed = effect.resumed
-                records.openings.append(Opening(now, life(), effect.resumed, effect.session.id))
+                records.openings.append(
+                    Opening(now, life(), effect.resumed, effect.session.id, effect.session.sequence)
+                )
                 records.tell("shard reads %s", "RESUMED" if effect.resumed else "READY")
             elif isinstance(effect, Greet) and effect.first:
                 watch.dialled.hello = now

@@ -75,7 +75,7 @@ class Plan:
         return Line(
             number,
             capacity=random.choice((300, 700, 4096)) if random.random() < 0.15 else 65_536,
-            latency=random.uniform(0.001, 0.12) if random.random() < 0.4 else 0.0,
+            latency=random.uniform(0.001, 0.12) if random.random() < 0.3 else 0.0,
             up=random.choice((24, 48, 90)) if random.random() < 0.14 else math.inf,
             down=random.choice((300, 900)) if random.random() < 0.08 else math.inf,
         )

@@ -63,6 +63,8 @@ class Write:
         after_end: whether the end of the connection had been read, or it had been given up, before the first byte.
         finished: when the write had succeeded; ``None`` if it never did.
         interrupted: when it was cancelled, while nobody had read or decided the end of the connection.
+        tag: the number of the command in it, if it is one.
+        sequences: the last sequence that the shard had received before the first byte, and after the last.
     """
 
     line: int
@@ -72,6 +74,8 @@ class Write:
     after_end: bool
     finished: float | None = None
     interrupted: float | None = None
+    tag: int | None = None
+    sequences: tuple[int | None, int | None] = None, None
 
 
 @dataclass(slots=True)
@@ -88,6 +92,7 @@ class Dialled:
         opened: when READY or RESUMED was read.
         resumed: whether it was RESUMED.
         ended: when the shard gave it up.
+        verdict: what the shard says about why it ended. Known when the next one is dialled.
         troubles: the kinds of trouble that met it, and when each did first.
     """
 
@@ -100,6 +105,7 @@ class Dialled:
     opened: float | None = None
     resumed: bool = False
     ended: float | None = None
+    verdict: str = ""
     troubles: dict[str, float] = field(default_factory=dict[str, float])
 
 
@@ -111,6 +117,7 @@ class Opening:
     life: int
     resumed: bool
     session_id: str
+    sequence: int
 
 
 @dataclass(slots=True)

@@ -74,7 +74,8 @@ def render(tally: Tally) -> list[str]:
         first = tally.failures[0]
         lines += [*render_story(first), ""]
         lines += [f"seed {failed.seed}: {'; '.join(failed.complaints)}" for failed in tally.failures[:FAILURES_TOLD]]
-        lines += ["", f"again: trioshard simulate --from {first.seed} --seeds 1 --story", ""]
+        transport = f" --transport {tally.order.transport}" if tally.order.transport else ""
+        lines += ["", f"again: trioshard simulate --from {first.seed} --seeds 1 --story{transport}", ""]
     lines += [*tally.coverage.table(), ""]
     missing = tally.coverage.missing()
     if missing:

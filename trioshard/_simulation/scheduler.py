@@ -58,7 +58,9 @@ class _Chance:
 
 @contextmanager
 def arranged(arrange: Arrange) -> Generator[None]:
-    """While this lasts, each `trio.run` of this thread asks ``arrange`` for the order of the tasks that are ready.
+    """While this lasts, each `trio.run` asks ``arrange`` for the order of the tasks that are ready.
+
+    Give it a clock: Trio's own takes its offset from chance.
 
     Args:
         arrange: is given the tasks of a turn, sorted by age, and puts them in another order, in place. Trio then runs

@@ -80,7 +80,7 @@ class Setup:
             queue_capacity=random.choice((2, 8, 256)),
             senders=senders,
             pace=senders * random.uniform(0.12, 0.3),
-            event_pace=random.uniform(0.6, 1.8),
+            event_pace=random.uniform(1.0, 2.6),
             capacity=random.choice((1, 3, 16, 1024)),
             slowness=random.choice((0.0, 0.05, 0.2)),
             early_in_a_row=8 if random.random() < 0.04 else 3,

@@ -6,6 +6,7 @@ fill the queue, leave loops half-way, and send from inside a loop that has event
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Final, Protocol
@@ -26,9 +27,9 @@ from trioshard._simulation.records import Call, Wait
 from trioshard.errors import QueueFull, ShardClosed, SubscriptionOverflow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
-    from trioshard import Command, Shard
+    from trioshard import Command, Dispatch, Shard, Subscription
     from trioshard._simulation.records import Records
     from trioshard._simulation.setup import Setup
     from trioshard._subscription import Overflow
@@ -72,6 +73,11 @@ class Surroundings(Protocol):
         ...
 
     @property
+    def left_at(self) -> float:
+        """When the first life began to end; ``inf`` before."""
+        ...
+
+    @property
     def guild_id(self) -> int:
         """A guild that the bot is in."""
         ...
@@ -89,6 +95,10 @@ class Surroundings(Protocol):
         ...
 
 
+class _Gone(Exception):
+    """The life of a listener is over: what is in his hands stays unfinished."""
+
+
 class Users:
     """All of them.
 
@@ -104,6 +114,10 @@ class Users:
         self._cancellable: dict[trio.CancelScope, Call] = {}
         self.stopping = trio.Event()
         """Set it, and nobody begins anything new."""
+        self.parting = False
+        """Set it, and the main listener takes its time, and hears nothing any more once its life is over."""
+        self.finished: tuple[str, int] = "", 0
+        """The session and sequence of the last event that the main listener finished in its first life."""
         self._newest = self._published = 0
         self._received = trio.lowlevel.ParkingLot()
 
@@ -128,6 +142,9 @@ class Users:
                 return
 
     async def _send_one(self, shard: Shard, name: str, random: Random) -> None:
+        pending = shard.statistics().commands.pending
+        if pending > self._world.setup.queue_capacity:
+            self._world.records.complain(f"{pending} commands are in the queue, which has less room")
         call, command = self._draw(name, random)
         draw = random.random()
         if draw < 0.12:
@@ -231,18 +248,32 @@ class Users:
         random = Random(f"{self._random.random()} listener")
         setup = self._world.setup
         heard = self._world.records.heard
-        with suppress(ShardClosed), shard.subscribe(capacity=setup.capacity) as subscription:
+        with suppress(ShardClosed, _Gone), shard.subscribe(capacity=setup.capacity) as subscription:
             async for dispatch in subscription:
                 heard.setdefault((life, dispatch.session_id), []).append((dispatch.sequence or 0, dispatch.name))
+                self._measure(shard, subscription.waiting, dispatch)
                 if dispatch.name == "NUMBERED":
                     self._newest = int(bytes(dispatch.raw))
                     self._received.unpark_all()
-                if self.stopping.is_set():
-                    continue
-                if random.random() < setup.slowness:
+                if self.parting and life == 0:
+                    await trio.sleep(random.uniform(0.0, 0.1))
+                    if self._world.left_at < math.inf:
+                        raise _Gone
+                elif not self.stopping.is_set() and random.random() < setup.slowness:
                     began = trio.current_time()
-                    await self._dawdle(random, shard)
-                    self._world.records.dawdles.append((began, trio.current_time()))
+                    try:
+                        await self._dawdle(random, shard)
+                    finally:
+                        self._world.records.dawdles.append((began, trio.current_time()))
+                if life == 0 and self._world.left_at == math.inf:
+                    self.finished = dispatch.session_id, dispatch.sequence or 0
+
+    def _measure(self, shard: Shard, waiting: int, dispatch: Dispatch) -> None:
+        """See that what came after the last READY or RESUMED is no more than the outbox of the main listener holds."""
+        opening = self._world.records.openings[-1]
+        is_later = dispatch.session_id == opening.session_id and (dispatch.sequence or 0) > opening.sequence
+        if shard.phase is Phase.READY and is_later and waiting > self._world.setup.capacity:
+            self._world.records.complain(f"{waiting} events wait for the main listener")
 
     async def _dawdle(self, random: Random, shard: Shard) -> None:
         draw = random.random()
@@ -267,9 +298,11 @@ class Users:
         while not self.stopping.is_set():
             overflow: Overflow = random.choice(_OVERFLOWS)
             capacity = random.choice((1, 4, 64)) if overflow != "wait" else 512
+            if len(shard.statistics().outboxes) > 1:
+                self._world.records.complain("a subscription that was left is still fed")
             try:
                 if not await self._take_some(
-                    random, shard.subscribe(events.VoiceStateUpdate, capacity=capacity, overflow=overflow)
+                    random, shard.subscribe(events.VoiceStateUpdate, capacity=capacity, overflow=overflow), capacity
                 ):
                     return
             except SubscriptionOverflow:
@@ -279,12 +312,16 @@ class Users:
             with trio.move_on_after(random.uniform(0.0, 5.0)):
                 await self.stopping.wait()
 
-    async def _take_some(self, random: Random, subscription: AsyncIterator[events.VoiceStateUpdate]) -> bool:
+    async def _take_some(
+        self, random: Random, subscription: Subscription[events.VoiceStateUpdate], capacity: int
+    ) -> bool:
         """Take some events; return whether there may be more."""
         with trio.move_on_after(random.uniform(0.5, 10.0)):
             left = random.randrange(8)
             async for _ in subscription:
                 left -= 1
+                if subscription.waiting > capacity:
+                    self._world.records.complain(f"{subscription.waiting} events wait where {capacity} may")
                 if left < 0:
                     self._world.meet("listener left")
                     return True
@@ -316,7 +353,7 @@ class Users:
         """Publish numbered events until told to stop."""
         random = Random(f"{self._random.random()} publisher")
         while not self.stopping.is_set():
-            for _ in range(random.choice((1, 1, 1, 2, 6))):
+            for _ in range(random.choice((1, 1, 2, 4, 9))):
                 self.publish_one()
             with trio.move_on_after(random.expovariate(1.0 / self._world.setup.event_pace)):
                 await self.stopping.wait()

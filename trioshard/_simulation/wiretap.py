@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Frame", "Transcript", "read_client"]
+__all__ = ["Frame", "Transcript", "read_client", "read_frame"]
 
 TEXT: Final = 1
 CLOSE: Final = 8
@@ -28,6 +28,7 @@ class Frame:
         tag: the number of the command in it, if there is one.
         sequence: what a heartbeat carries.
         session_id: what a Resume carries.
+        presence: the number of the presence in an Identify, if there is one.
         whole: whether its last byte was written.
     """
 
@@ -35,6 +36,7 @@ class Frame:
     tag: int | None = None
     sequence: int | None = None
     session_id: str | None = None
+    presence: int | None = None
     whole: bool = True
 
 
@@ -100,9 +102,11 @@ def read_client(written: bytes | bytearray) -> Transcript:
                 frames.append(Frame(None, whole=False))
             return Transcript(tuple(frames), cut=True)
         if kind == TEXT:
-            frames.append(_read_frame(_unmask(written[body : body + 4], written[body + 4 : at])))
+            frames.append(read_frame(_unmask(written[body : body + 4], written[body + 4 : at])))
         elif kind == CLOSE:
             data = _unmask(written[body : body + 4], written[body + 4 : at])
+            if len(data) == 1:
+                return Transcript(tuple(frames), strange="a close frame with half a code")
             close_code = int.from_bytes(data[:2]) if data else 1005
         elif kind not in (9, 10):
             return Transcript(tuple(frames), strange=f"a frame of kind {kind}")
@@ -115,16 +119,16 @@ def _unmask(mask: bytes | bytearray, data: bytes | bytearray) -> bytes:
     return (int.from_bytes(data) ^ int.from_bytes(key)).to_bytes(size)
 
 
-def _read_frame(document: bytes) -> Frame:
+def read_frame(document: bytes) -> Frame:
+    """Read the payload of a frame."""
     try:
         payload = _payload.decode(document)
+        if payload.op == 1:
+            return Frame(1, sequence=msgspec.json.decode(payload.d, type=int | None))
+        if payload.op == 6:
+            return Frame(6, session_id=_resume.decode(payload.d).session_id)
     except msgspec.DecodeError:
         return Frame(None)
-    if payload.op == 1:
-        return Frame(1, sequence=msgspec.json.decode(payload.d, type=int | None))
-    if payload.op == 6:
-        return Frame(6, session_id=_resume.decode(payload.d).session_id)
-    if payload.op == 2:
-        return Frame(2)
     found = _TAG.search(payload.d)
-    return Frame(payload.op, tag=int(found.group()) if found else None)
+    number = int(found.group()) if found else None
+    return Frame(2, presence=number) if payload.op == 2 else Frame(payload.op, tag=number)

@@ -162,7 +162,10 @@ class World:
         """Open a line to the gateway, or fail to."""
         plan = self.weather.next_plan()
         assert self.shard is not None
-        dialled = Dialled(plan.line, self.shard.statistics().epoch, trio.current_time(), self.life)
+        statistics = self.shard.statistics()
+        if self.current is not None and self.current.life == self.life:
+            self.current.verdict = statistics.last_ending
+        dialled = Dialled(plan.line, statistics.epoch, trio.current_time(), self.life)
         plan.dialled = self.current = dialled
         self.records.dialled.append(dialled)
         self.records.tell("shard dials, epoch %d", dialled.epoch)
@@ -244,6 +247,8 @@ class World:
                         await self._storm()
                         if self.setup.end.startswith("calm"):
                             await self._calm_down(shard)
+                            if self.setup.end == "calm, and a second life":
+                                await self._part()
                         else:
                             self.weather.last_act = self.setup.end
                             await self._wait_last_act()
@@ -285,7 +290,7 @@ class World:
             if trio.current_time() > LONGEST_STORM:
                 records.complain("the storm came to a standstill")
                 return
-            await trio.sleep(1.0)
+            await trio.sleep(1.5)
 
     async def _wait_last_act(self) -> None:
         with trio.move_on_after(LAST_ACT) as patience:
@@ -309,6 +314,13 @@ class World:
         self.settled = not patience.cancelled_caught
         if not self.settled:
             self.records.complain(f"not ready, or something still pending, {CALM:g} s after it became calm")
+
+    async def _part(self) -> None:
+        """Let events come that the listener does not finish before the end: the second life has to bring them again."""
+        self.users.parting = True
+        for _ in range(self._random.randrange(12)):
+            self.users.publish_one()
+        await trio.sleep(self._random.uniform(0.0, 0.5))
 
     async def _wait_answered(self, shard: Shard) -> None:
         """Wait until no command is pending any more, neither here nor in the queue."""
