@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import time
 from collections import deque
@@ -118,6 +119,7 @@ def play(seeds: Sequence[int], transport: str | None) -> tuple[list[Result], flo
 
 def prepare(call: str) -> None:
     """Get a process ready for a campaign."""
+    logging.getLogger("trioshard").setLevel(logging.INFO)
     if call:
         module, _, function = call.partition(":")
         getattr(import_module(module), function)()

@@ -136,14 +136,17 @@ def observed(records: Records, current: Callable[[], Dialled], life: Callable[[]
     logger = logging.getLogger("trioshard")
     before = logger.level, logger.propagate
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if before[0] != logging.INFO:
+        # Each change makes every logger of the process look again.
+        logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
         yield
     finally:
         module.Wire = plain
         logger.removeHandler(handler)
-        logger.setLevel(before[0])
+        if before[0] != logging.INFO:
+            logger.setLevel(before[0])
         logger.propagate = before[1]
 
 

@@ -42,6 +42,11 @@ class Scene(Protocol):
         """The connection attempt that is the shard's at the moment."""
         ...
 
+    @property
+    def wants_commands(self) -> bool:
+        """Whether there were enough reconnects, but not enough commands."""
+        ...
+
     def meet(self, kind: str) -> None:
         """Note that a trouble meets the shard now."""
         ...
@@ -75,8 +80,8 @@ class Plan:
         return Line(
             number,
             capacity=random.choice((300, 700, 4096)) if random.random() < 0.15 else 65_536,
-            latency=random.uniform(0.001, 0.12) if random.random() < 0.3 else 0.0,
-            up=random.choice((24, 48, 90)) if random.random() < 0.14 else math.inf,
+            latency=random.uniform(0.001, 0.12) if random.random() < 0.24 else 0.0,
+            up=random.choice((48, 80, 120)) if random.random() < 0.12 else math.inf,
             down=random.choice((300, 900)) if random.random() < 0.08 else math.inf,
         )
 

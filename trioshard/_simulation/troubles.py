@@ -226,7 +226,7 @@ ENDS: Final[Mapping[str, Trouble]] = {
     "op 7": Trouble(ANY, lambda _: [Reconnect()], 6.0),
     "op 9 true": Trouble(GREETED_ON, lambda _: [InvalidateSession(True)], 3.0),
     "op 9 false": Trouble(GREETED_ON, lambda _: [InvalidateSession(False)], 1.3),
-    "op 9, neither": Trouble(GREETED_ON, lambda place: [SendPayload({"op": 9, "d": place.random.choice(ODD)})], 0.3),
+    "op 9, neither": Trouble(GREETED_ON, lambda place: [SendPayload({"op": 9, "d": place.random.choice(ODD)})], 0.5),
     "close, resumable": Trouble(ANY, _close(RESUMABLE_CODES), 3.2),
     "close without a code": Trouble(ANY, lambda _: [SendRaw(b"\x88\x00"), Drop()], 0.6),
     "close, suspect": Trouble(ANY, _close(SUSPECT_CODES), 0.9),
@@ -240,7 +240,7 @@ ENDS: Final[Mapping[str, Trouble]] = {
     "deaf peer": Trouble(ANY - {GREETED}, _deaf, 0.7),
     "silence": Trouble(ANY, _silence, 0.6),
     "no ACKs": Trouble(GREETED_ON, _stop_acks, 0.5),
-    "frozen process": Trouble(ANY, _freeze, 0.6),
+    "frozen process": Trouble(ANY, _freeze, 0.8),
     "sleeping machine": Trouble(GREETED_ON, _sleep_host, 0.5),
 }
 """What ends a connection."""

@@ -224,7 +224,7 @@ class Users:
             command = UpdatePresence(activities=(Activity.watching(f"{tag}"),), status="idle")
         elif draw < 0.5:
             # The gateway answers for a guild that the bot is in, with two events.
-            guild_id = self._world.guild_id if draw < 0.25 else 7
+            guild_id = self._world.guild_id if draw < 0.18 else 7
             command = UpdateVoiceState(guild_id=guild_id, channel_id=tag)
         elif draw < 0.7:
             command = RequestSoundboardSounds(guild_ids=(tag,))

@@ -116,9 +116,17 @@ class Weather:
         return plan.script
 
     def _draw_phase(self, random: Random, number: int) -> Phase:
+        if self._world.wants_commands:
+            return Phase.READY
         early = number > 0 and self._early < self._world.setup.early_in_a_row and random.random() < 0.45
         self._early = self._early + 1 if early else 0
-        return random.choices(_EARLY, _EARLY_WEIGHTS)[0] if early else Phase.READY
+        if not early:
+            return Phase.READY
+        shard = self._world.shard
+        if shard is not None and shard.session is None and random.random() < 0.7:
+            # Identifies are rare. What may happen between one and its READY is to be seen as well.
+            return Phase.RESUMING
+        return random.choices(_EARLY, _EARLY_WEIGHTS)[0]
 
     # --- scripts ---
 
@@ -213,6 +221,8 @@ class Weather:
         if random.random() < 0.12:
             steps += [DelayReady(0.4), DelayResumed(0.4), After("handshake"), *self._interlude(plan, 1.0)]
         steps += [After("session"), *self._interlude(plan, 0.35)]
+        if self._world.wants_commands:
+            steps.append(Sleep(10.0))
         draw = random.random()
         if draw < 0.35:
             steps += [_AtMoment("command", random.randint(1, 8), 4.0), *self._soon(random, 0.05)]

@@ -108,6 +108,11 @@ class World:
         """A guild that the bot is in."""
         return self.gateway.guilds[0].id
 
+    @property
+    def wants_commands(self) -> bool:
+        """Whether there were enough reconnects, but not enough commands."""
+        return len(self.records.dialled) > MIN_RECONNECTS and self.users.count < MIN_COMMANDS
+
     # --- what troubles and users ask for ---
 
     def meet(self, kind: str) -> None:
@@ -153,7 +158,7 @@ class World:
         missing = MIN_COMMANDS - self.users.count
         if missing <= 0:
             return 20.0 * self.setup.pace
-        left = (MIN_RECONNECTS + 1 - len(self.records.dialled)) * 1.6
+        left = (MIN_RECONNECTS + 1 - len(self.records.dialled)) * 1.3
         return self.setup.senders * min(max(left, 1.5) / missing, 2.0 * self.setup.pace)
 
     # --- the network ---
