@@ -45,6 +45,7 @@ what the numbers mean:
   lost         of those, the ones that did not arrive, but for those discarded by the gateway
   repeated     numbered events that arrived once more
   discarded_by_gateway   events not written yet when the gateway itself ended their session (op 9 false)
+  never_known  events of sessions of which the bot never heard, as the line broke under READY (0 in the demo)
   back after, ready_ms   from the end of a connection to the next READY or RESUMED. A new session takes
                seconds: Discord wants a wait of 1 to 5 s before it, and 5 s between two of them
 

@@ -19,7 +19,7 @@ from trioshard.errors import ConnectionLost
 from trioshard.protocol import pacing, pulse, recovery, watchdog
 from trioshard.protocol.machine import Machine, Open, SessionInvalidated
 from trioshard.protocol.opcodes import Opcode
-from trioshard.protocol.phases import Phase
+from trioshard.protocol.phases import USER_COMMANDS, Phase
 from trioshard.protocol.recovery import Ending
 
 Mutant = Callable[[], None]
@@ -68,6 +68,39 @@ class DoubleCheckWire(_wire.Wire):
 @mutant("check, check again, write: no lock")
 def double_check() -> None:
     _connection.Wire = DoubleCheckWire  # type: ignore[misc]
+
+
+@mutant("no check at all: commands leave as soon as Hello has come")
+def no_check() -> None:
+    greet = _connection.Connection._greet
+    admit, goes_out = Machine.admit, Machine.goes_out
+
+    def greet_and_send(self: Any, hello: Any) -> None:
+        greet(self, hello)
+        if hello.first:
+            sender = _connection.Sender(
+                wire=self._wire,
+                machine=self.machine,
+                queue=self._queue,
+                budget=self.budget,
+                limits=self._limits,
+                epoch=self._epoch,
+            )
+            self._nursery.start_soon(self._send, sender)
+
+    def open_only(self: Any, event: Open) -> None:
+        self._opened_at = trio.current_time()
+        self._reader.opened()
+        self._on_open(event)
+
+    def go_out(self: Any, opcode: Opcode) -> None:
+        if opcode not in USER_COMMANDS:
+            goes_out(self, opcode)
+
+    _connection.Connection._greet = greet_and_send  # type: ignore[method-assign]
+    _connection.Connection._open = open_only  # type: ignore[method-assign]
+    Machine.admit = lambda self, opcode: opcode in USER_COMMANDS or admit(self, opcode)  # type: ignore[method-assign]
+    Machine.goes_out = go_out  # type: ignore[method-assign]
 
 
 @mutant("check before the lock, not under it")
