@@ -50,13 +50,9 @@ def legality(books: Books) -> Iterator[str]:
     for violation in books.report.violation_list:
         yield f"at {violation.time:.4f} on line {violation.connection_id} {violation.kind}: {violation.detail}"
     for write in books.records.writes:
-        where = f"at {write.begun:.4f} op {write.opcode} began to leave on line {write.line}"
-        if write.after_end:
-            yield f"{where} after the end of the connection"
-        elif _went_on(books, write):
-            yield f"{where}, and went on after the end of the connection"
-        elif write.opcode != HEARTBEAT and write.phase is not PHASE_OF.get(write.opcode, Phase.READY):
-            yield f"{where} while {write.phase.value}"
+        fault = _fault(books, write)
+        if fault:
+            yield f"at {write.begun:.4f} op {write.opcode} began to leave on line {write.line}{fault}"
     for number, transcript in books.transcripts.items():
         if transcript.strange:
             yield f"line {number} has {transcript.strange}"
@@ -64,6 +60,16 @@ def legality(books: Books) -> Iterator[str]:
             yield f"line {number} goes on after a close frame"
         if any(frame.whole and frame.opcode is None for frame in transcript.frames):
             yield f"line {number} has a frame that is no payload"
+
+
+def _fault(books: Books, write: Write) -> str:
+    if write.after_end:
+        return " after the end of the connection"
+    if _went_on(books, write):
+        return ", and went on after the end of the connection"
+    if write.opcode != HEARTBEAT and write.phase is not PHASE_OF.get(write.opcode, Phase.READY):
+        return f" while {write.phase.value}"
+    return ""
 
 
 def _went_on(books: Books, write: Write) -> bool:

@@ -43,6 +43,9 @@ FIRST_TAG: Final = 7_700_000_000_000_000
 HABITS: Final = ("caller cancelled", "slow listener", "queue full", "listener left")
 """What users do that a shard has to put up with."""
 
+LOOK_EVERY: Final = 8
+"""Commands between two looks at the queue. A snapshot of the whole shard is not for every command."""
+
 _OPCODES: Final = {
     UpdatePresence: 3,
     UpdateVoiceState: 4,
@@ -142,9 +145,8 @@ class Users:
                 return
 
     async def _send_one(self, shard: Shard, name: str, random: Random) -> None:
-        pending = shard.statistics().commands.pending
-        if pending > self._world.setup.queue_capacity:
-            self._world.records.complain(f"{pending} commands are in the queue, which has less room")
+        if self.count % LOOK_EVERY == 0:
+            self._look_at_queue(shard)
         call, command = self._draw(name, random)
         draw = random.random()
         if draw < 0.12:
@@ -153,6 +155,11 @@ class Users:
             await self._await_send(shard, call, command)
         else:
             await self._send_and_change_mind(shard, call, command, random)
+
+    def _look_at_queue(self, shard: Shard) -> None:
+        pending = shard.statistics().commands.pending
+        if pending > self._world.setup.queue_capacity:
+            self._world.records.complain(f"{pending} commands are in the queue, which has less room")
 
     async def _await_send(self, shard: Shard, call: Call, command: Command) -> None:
         try:
@@ -270,9 +277,10 @@ class Users:
 
     def _measure(self, shard: Shard, waiting: int, dispatch: Dispatch) -> None:
         """See that what came after the last READY or RESUMED is no more than the outbox of the main listener holds."""
+        if waiting <= self._world.setup.capacity or shard.phase is not Phase.READY:
+            return
         opening = self._world.records.openings[-1]
-        is_later = dispatch.session_id == opening.session_id and (dispatch.sequence or 0) > opening.sequence
-        if shard.phase is Phase.READY and is_later and waiting > self._world.setup.capacity:
+        if dispatch.session_id == opening.session_id and (dispatch.sequence or 0) > opening.sequence:
             self._world.records.complain(f"{waiting} events wait for the main listener")
 
     async def _dawdle(self, random: Random, shard: Shard) -> None:
