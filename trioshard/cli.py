@@ -237,14 +237,10 @@ def _run_simulate(arguments: argparse.Namespace) -> int:
         return int(any(result.complaints for result in results))
     print(f"trioshard simulate: seeds {order.seeds.start} to {order.seeds.stop - 1}, {order.jobs} jobs", flush=True)
     display = Display(sys.stderr)
-    try:
-        tally = run_campaign(order, display.show)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        display.close()
+    tally = run_campaign(order, display.show)
+    display.close()
     print("\n".join(render(tally)), flush=True)
-    return exit_status(tally, all_met=arguments.all_met)
+    return INTERRUPTED if tally.interrupted else exit_status(tally, all_met=arguments.all_met)
 
 
 def _run_soak(arguments: argparse.Namespace) -> int:

@@ -370,6 +370,17 @@ async def test_an_excuse_covers_what_comes_late(autojump_clock):
         assert gateway.report.violations == {"heartbeat_late": 1}
 
 
+async def test_a_heartbeat_read_as_a_stall_begins_ends_no_excuse(autojump_clock):
+    async with opened(heartbeat_interval=10.0, heartbeat_grace=1.0) as gateway, connect(gateway) as client:
+        await client.start()
+        gateway.connections[0].excuse(50.0)
+        await client.sync()
+        await trio.sleep(60.5)
+        assert not gateway.report.violations
+        await trio.sleep(1.0)
+        assert gateway.report.violations == {"heartbeat_late": 1}
+
+
 async def test_an_identify_read_late_makes_no_other_one_early(autojump_clock):
     async with opened([After("hello"), Stall(60)]) as gateway:
         async with connect(gateway) as stalled:

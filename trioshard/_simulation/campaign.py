@@ -68,6 +68,7 @@ class Tally:
         least: the smallest virtual seconds, reconnects and commands of any seed.
         elapsed: real seconds.
         cpu: processor seconds.
+        interrupted: whether Ctrl-C ended it before its time.
     """
 
     order: Order
@@ -82,6 +83,7 @@ class Tally:
     least: tuple[float, int, int] | None = None
     elapsed: float = 0.0
     cpu: float = 0.0
+    interrupted: bool = False
 
     def add(self, result: Result) -> None:
         """Count one seed."""
@@ -133,18 +135,23 @@ def run_campaign(order: Order, show: Callable[[Tally], None] | None = None) -> T
     Args:
         order: what to play.
         show: is called with the tally after each portion.
+
+    Ctrl-C ends it; the tally is what there is by then.
     """
     tally = Tally(order, Coverage([order.transport] if order.transport else available_transports()))
     began = time.monotonic()
-    for results, cpu in _portions(order):
-        for result in results:
-            tally.add(result)
-        tally.cpu += cpu
-        tally.elapsed = time.monotonic() - began
-        if show is not None:
-            show(tally)
-        if len(tally.failures) >= order.enough:
-            break
+    try:
+        for results, cpu in _portions(order):
+            for result in results:
+                tally.add(result)
+            tally.cpu += cpu
+            tally.elapsed = time.monotonic() - began
+            if show is not None:
+                show(tally)
+            if len(tally.failures) >= order.enough:
+                break
+    except KeyboardInterrupt:
+        tally.interrupted = True
     return tally
 
 

@@ -187,9 +187,14 @@ def pauses(books: Books) -> Iterator[str]:
 
 def false_alarms(books: Books) -> Iterator[str]:
     """A peer with which nothing is wrong is not given up."""
+    calm = books.world.calm_at
     for dialled in books.records.dialled:
-        clogged = dialled.line is not None and dialled.line.up.clogged
-        if dialled.verdict.startswith(ALARMS) and HARMLESS.issuperset(dialled.troubles) and not clogged:
+        if not dialled.verdict.startswith(ALARMS) or not HARMLESS.issuperset(dialled.troubles):
+            continue
+        slow = dialled.line is not None and (dialled.line.up.clogged or dialled.line.down.is_slow)
+        # What had been set up when it became calm still has its effect, and is met by nobody.
+        left_over = dialled.at < calm and (dialled.ended is None or dialled.ended >= calm)
+        if not slow and not left_over:
             yield f"epoch {dialled.epoch} was given up without a reason: {dialled.verdict}"
 
 

@@ -23,6 +23,9 @@ __all__ = ["End", "Line", "Way"]
 PAUSE: Final = 0.004
 """Seconds between two portions on a way that is not wide enough for all bytes at once."""
 
+ROOMY: Final = 65_536
+"""Bytes: a buffer that does not slow anybody down."""
+
 
 class Way:
     """One direction of a line.
@@ -130,6 +133,11 @@ class Way:
             raise trio.ClosedResourceError("this stream was closed")
         await checkpoint()
         self.end()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a large message takes its time on it."""
+        return self._capacity < ROOMY or self.width < ROOMY
 
     def end(self) -> None:
         """Take no more bytes; what is under way still arrives."""
@@ -254,7 +262,7 @@ class Line:
         self,
         number: int,
         *,
-        capacity: int = 65_536,
+        capacity: int = ROOMY,
         latency: float = 0.0,
         up: float = math.inf,
         down: float = math.inf,

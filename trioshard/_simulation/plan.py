@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from trioshard._simulation.network import Line
+from trioshard._simulation.network import ROOMY, Line
 
 if TYPE_CHECKING:
     from random import Random
@@ -79,7 +79,7 @@ class Plan:
         random = self.random
         return Line(
             number,
-            capacity=random.choice((300, 700, 4096)) if random.random() < 0.15 else 65_536,
+            capacity=random.choice((300, 700, 4096)) if random.random() < 0.15 else ROOMY,
             latency=random.uniform(0.001, 0.12) if random.random() < 0.24 else 0.0,
             up=random.choice((48, 80, 120)) if random.random() < 0.12 else math.inf,
             down=random.choice((300, 900)) if random.random() < 0.08 else math.inf,

@@ -28,9 +28,16 @@ class Display:
         self._stream = stream
         self._live = stream.isatty()
         self._shown = time.monotonic()
+        self._told: set[int] = set()
 
     def show(self, tally: Tally) -> None:
-        """Show it, if it is time to."""
+        """Show it, if it is time to; and every seed that fails, at once."""
+        for failed in tally.failures:
+            if failed.seed not in self._told:
+                self._told.add(failed.seed)
+                self._write(f"seed {failed.seed} failed: {failed.complaints[0]}")
+                if self._live:
+                    self._stream.write("\n")
         now = time.monotonic()
         if now - self._shown < (FRAME if self._live else LINE_EVERY):
             return

@@ -92,6 +92,8 @@ class World:
         self.last_session: str | None = None
         """The session that the shard had in the end."""
         self.settled = False
+        self.calm_at = math.inf
+        """When everything became calm."""
         self.left_at = math.inf
         """When the first life began to end."""
         self.shard: Shard | None = None
@@ -308,6 +310,7 @@ class World:
 
     async def _calm_down(self, shard: Shard) -> None:
         self.weather.calm = True
+        self.calm_at = trio.current_time()
         self.users.stopping.set()
         self.records.tell("calm")
         with trio.move_on_after(CALM) as patience:

@@ -132,7 +132,7 @@ class GatewayConnection(Link):
 
     def excuse(self, seconds: float) -> None:
         """Hold nobody to his time for so long: something stood still that is not the client's doing."""
-        self._judge.stalled(seconds)
+        self._judge.stalled(seconds, trio.current_time())
         self._was_stalled = True
 
     # What a session does to its connection.

@@ -154,7 +154,7 @@ class SlidingWindow:
 class Judge:
     """The account of one connection."""
 
-    __slots__ = ("_backlog_allowance", "_rate", "_was_ready", "beats_due", "grace", "phase")
+    __slots__ = ("_backlog_allowance", "_rate", "_stalled_until", "_was_ready", "beats_due", "grace", "phase")
 
     def __init__(self, *, grace: float) -> None:
         self.phase = Phase.AWAITING_HELLO
@@ -165,6 +165,7 @@ class Judge:
         self._was_ready = False
         self._rate = SlidingWindow(RATE_LIMIT, RATE_WINDOW)
         self._backlog_allowance = 0
+        self._stalled_until = -math.inf
 
     # What the gateway sent.
 
@@ -188,9 +189,10 @@ class Judge:
         self.phase = Phase.CLOSING
         self.beats_due = math.inf
 
-    def stalled(self, seconds: float) -> None:
+    def stalled(self, seconds: float, now: float) -> None:
         """The gateway does not read for so long: what arrives late is its own fault."""
         self.beats_due += seconds
+        self._stalled_until = now + seconds
         self._rate.forgive()
         if math.isfinite(seconds):
             self._backlog_allowance += RATE_LIMIT * (1 + math.ceil(seconds / RATE_WINDOW))
@@ -199,7 +201,8 @@ class Judge:
 
     def beat(self, now: float, interval: float) -> None:
         """A heartbeat came: the next one may take `interval` seconds, and the grace."""
-        self.beats_due = now + interval + self.grace
+        # One that was read already when a stall began says nothing of the time after it.
+        self.beats_due = max(now, self._stalled_until) + interval + self.grace
 
     def receive(self, message: str | bytes, now: float) -> Judgement:
         """Judge one message."""
