@@ -145,7 +145,7 @@ class Terminal(io.StringIO):
 def test_progress_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, wait: float) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    tally = tally_of(result(), result(1, complaints=["x"]))
+    tally = tally_of(result(), result(1))
     tally.elapsed = 4.0
     display = Display(stream)
     clock.now += wait - 0.01
@@ -155,7 +155,7 @@ def test_progress_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch, stream:
     display.show(tally)
     display.show(tally)
     shown = stream.getvalue()
-    assert shown.count("2 of 10 seeds, 0.5 a second, 16 s left  1 failed, ") == 1
+    assert shown.count("2 of 10 seeds, 0.5 a second, 16 s left  0 failed, ") == 1
     display.close()
     if stream.isatty():
         assert shown.startswith("\r\x1b[K")
@@ -164,6 +164,15 @@ def test_progress_is_shown_now_and_then(monkeypatch: pytest.MonkeyPatch, stream:
     else:
         assert shown.endswith("\n")
         assert stream.getvalue() == shown
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO()], ids=["terminal", "file"])
+def test_a_seed_that_fails_is_told_at_once_and_once(stream: io.StringIO) -> None:
+    display = Display(stream)
+    tally = tally_of(result(), result(7, complaints=["I1: wrong", "I2: as well"]))
+    display.show(tally)
+    display.show(tally)
+    assert stream.getvalue().count("seed 7 failed: I1: wrong\n") == 1
 
 
 # --- names ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import signal
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -129,6 +130,12 @@ def prepare(call: str) -> None:
     gc.freeze()
 
 
+def _prepare_worker(call: str) -> None:
+    # Ctrl-C reaches everybody who belongs to a terminal. One is to obey it; the others are told what to do by that one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prepare(call)
+
+
 def run_campaign(order: Order, show: Callable[[Tally], None] | None = None) -> Tally:
     """Play what was ordered.
 
@@ -168,7 +175,7 @@ def _portions(order: Order) -> Iterator[tuple[list[Result], float]]:
             gc.unfreeze()
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(order.jobs, context, initializer=prepare, initargs=(order.prepare,))
+    pool = ProcessPoolExecutor(order.jobs, context, initializer=_prepare_worker, initargs=(order.prepare,))
     try:
         under_way: set[Future[tuple[list[Result], float]]] = set()
         while portions or under_way:
