@@ -60,8 +60,9 @@ LEAVING: Final = 3.1
 CANCELLED: Final = 1.1
 """The same, when the block was cancelled: 1 for the goodbye."""
 
-LINGERING: Final = 30.0
-"""Virtual seconds that the gateway may take to see that the shard has gone."""
+LINGERING: Final = 45.0
+"""Virtual seconds that the gateway may take to see that the shard has gone, and users to see that it is over. A
+listener may just have begun to dawdle, for 36 at most."""
 
 TOKEN: Final = "MTIz.secret-of-the-simulation"
 
