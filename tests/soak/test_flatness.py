@@ -94,3 +94,13 @@ def test_samples_may_lack_a_quantity():
     assert set(trends) == {"tasks", "objects"}
     assert trends["tasks"].grows
     assert not trends["objects"].grows
+
+
+def test_a_handful_of_connections_is_no_trend():
+    connections = [4, 4, 5, 5, 5, 6, 6, 6, 7, 8, 8, 9, 9, 10, 10, 11]
+    descriptors = [25, 25, 29, 29, 29, 29, 29, 30, 30, 30, 34, 34, 34, 34, 34, 34]
+    trend = find_trend(connections, descriptors, LIMITS["descriptors"])
+    assert trend is not None
+    assert trend.late - trend.early > LIMITS["descriptors"].allowance
+    assert not trend.grows
+    assert find_trend([10 * number for number in connections], descriptors, LIMITS["descriptors"]).grows

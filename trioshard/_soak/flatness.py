@@ -22,7 +22,8 @@ early in the run. ::
 
 So a leak is found when half of the run's connections leak more than the allowance and the noise: one task a connection
 shows after some 50 connections, one descriptor in a hundred after some 1,000, one object a connection after some 2,000.
-With fewer than `FEWEST` samples nothing is said.
+With fewer than `FEWEST` samples nothing is said, and over fewer than `FEWEST_CONNECTIONS` nothing grows: what a handful of
+connections hold at one moment or another is no trend.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ __all__ = ["FEWEST", "LIMITS", "Limit", "Trend", "find_trend"]
 
 FEWEST: Final = 12
 """Samples, at least."""
+
+FEWEST_CONNECTIONS: Final = 30
+"""Connections after the warm-up, at least."""
 
 _NOISES: Final = 3.0
 
@@ -96,7 +100,8 @@ def find_trend(connections: Sequence[float], values: Sequence[float], limit: Lim
     slope = _slope(numbers, settled)
     middle = median(value - slope * number for number, value in zip(numbers, settled, strict=True))
     noise = median(abs(value - slope * number - middle) for number, value in zip(numbers, settled, strict=True))
-    grows = late - early > limit.allowance + _NOISES * noise and slope * 1000 > limit.per_thousand
+    enough = numbers[-1] - numbers[0] >= FEWEST_CONNECTIONS
+    grows = enough and late - early > limit.allowance + _NOISES * noise and slope * 1000 > limit.per_thousand
     return Trend(early, late, slope * 1000, noise, grows)
 
 
