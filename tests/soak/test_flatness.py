@@ -97,10 +97,11 @@ def test_samples_may_lack_a_quantity():
 
 
 def test_a_handful_of_connections_is_no_trend():
-    connections = [4, 4, 5, 5, 5, 6, 6, 6, 7, 8, 8, 9, 9, 10, 10, 11]
-    descriptors = [25, 25, 29, 29, 29, 29, 29, 30, 30, 30, 34, 34, 34, 34, 34, 34]
-    trend = find_trend(connections, descriptors, LIMITS["descriptors"])
-    assert trend is not None
-    assert trend.late - trend.early > LIMITS["descriptors"].allowance
-    assert not trend.grows
-    assert find_trend([10 * number for number in connections], descriptors, LIMITS["descriptors"]).grows
+    connections = list(range(4, 28))
+    descriptors = [2.0 * number for number in connections]
+    few = find_trend(connections, descriptors, LIMITS["descriptors"])
+    many = find_trend([10 * number for number in connections], descriptors, LIMITS["descriptors"])
+    assert few is not None
+    assert many is not None
+    assert few.late - few.early == many.late - many.early > LIMITS["descriptors"].allowance
+    assert (few.grows, many.grows) == (False, True)

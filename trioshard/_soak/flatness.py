@@ -22,8 +22,8 @@ early in the run. ::
 
 So a leak is found when half of the run's connections leak more than the allowance and the noise: one task a connection
 shows after some 50 connections, one descriptor in a hundred after some 1,000, one object a connection after some 2,000.
-With fewer than `FEWEST` samples nothing is said, and over fewer than `FEWEST_CONNECTIONS` nothing grows: what a handful of
-connections hold at one moment or another is no trend.
+With fewer than `FEWEST` samples nothing is said, and over fewer than `FEWEST_CONNECTIONS` nothing grows: what a handful
+of connections hold at one moment or another is no trend.
 """
 
 from __future__ import annotations
