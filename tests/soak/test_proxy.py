@@ -151,10 +151,10 @@ async def test_in_a_storm_connections_meet_trouble_until_it_is_calm(unused_port)
 
 async def test_a_connection_that_leads_nowhere_is_reset(unused_port):
     async with open_proxy(unused_port, Random(1)) as running:
-        stream = await running.dial("anywhere", 0)
-        with pytest.raises(trio.BrokenResourceError):
-            await stream.receive_some()
-        await stream.aclose()
+        # On a busy machine the reset is there before the connect has returned.
+        with pytest.raises((trio.BrokenResourceError, ConnectionResetError)):
+            async with await running.dial("anywhere", 0) as stream:
+                await stream.receive_some()
 
 
 def test_the_process_ends_with_its_stdin(unused_port):
