@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -90,6 +91,28 @@ def shard_at(gateway: LocalGateway, **options: Any) -> Any:
     )
 
 
+def clogging(gateway: LocalGateway) -> tuple[Callable[[str, int], Awaitable[Clogged]], list[Clogged]]:
+    """A way to dial lines that can be clogged, and the lines that were dialled."""
+    dialled: list[Clogged] = []
+
+    async def dial(host: str, port: int) -> Clogged:
+        dialled.append(Clogged(await gateway.dial(host, port)))
+        return dialled[-1]
+
+    return dial, dialled
+
+
+def slow_to_return(gateway: LocalGateway) -> Callable[[str, int], Awaitable[trio.abc.Stream]]:
+    """A way to dial that takes two seconds after the first READY."""
+
+    async def dial(host: str, port: int) -> trio.abc.Stream:
+        if gateway.report.readies:
+            await trio.sleep(2)
+        return await gateway.dial(host, port)
+
+    return dial
+
+
 def numbered(gateway: LocalGateway, *numbers: int) -> None:
     for number in numbers:
         gateway.publish("N", {"n": number})
@@ -151,11 +174,7 @@ async def test_bytes_of_a_long_message_are_a_sign_of_life(autojump_clock: MockCl
 @pytest.mark.parametrize("code", [4000, 4014])
 async def test_the_close_code_behind_a_stalled_write_is_found(code: int, autojump_clock: MockClock) -> None:
     async with open_local_gateway(port=None) as gateway:
-        dialled: list[Clogged] = []
-
-        async def dial(host: str, port: int) -> trio.abc.Stream:
-            dialled.append(Clogged(await gateway.dial(host, port)))
-            return dialled[-1]
+        dial, dialled = clogging(gateway)
 
         async def run() -> None:
             async with shard_at(gateway, dial=dial) as shard:
@@ -177,11 +196,7 @@ async def test_the_close_code_behind_a_stalled_write_is_found(code: int, autojum
 async def test_a_refusal_is_found_behind_an_answer_that_nobody_takes(autojump_clock: MockClock) -> None:
     """The library has read the close, and is stuck in its answer to it; the next write finds only that it is over."""
     async with open_local_gateway(port=None) as gateway:
-        dialled: list[Clogged] = []
-
-        async def dial(host: str, port: int) -> trio.abc.Stream:
-            dialled.append(Clogged(await gateway.dial(host, port)))
-            return dialled[-1]
+        dial, dialled = clogging(gateway)
 
         with pytest.raises(errors.DisallowedIntents), trio.fail_after(60):
             async with shard_at(gateway, dial=dial) as shard:
@@ -200,11 +215,7 @@ async def test_a_close_is_not_believed_before_what_lies_unread_in_front_of_it(
 ) -> None:
     """A write stalls, and the library knows of a close; but an op 9 true that came first still waits for the reader."""
     async with open_local_gateway(port=None) as gateway:
-        dialled: list[Clogged] = []
-
-        async def dial(host: str, port: int) -> trio.abc.Stream:
-            dialled.append(Clogged(await gateway.dial(host, port)))
-            return dialled[-1]
+        dial, dialled = clogging(gateway)
 
         async with shard_at(gateway, dial=dial, write_timeout=3.0) as shard:
             subscription = shard.subscribe("N", capacity=1)
@@ -535,13 +546,7 @@ async def test_a_replay_too_long_for_a_subscriber_that_waits_for_its_end_goes_on
     monkeypatch.setattr("trioshard._subscription.REPLAY_CAPACITY", 50)
     scenario = Scenario([[After("ready"), Sleep(2), Drop()]])
     async with open_local_gateway(port=None, scenario=scenario) as gateway:
-
-        async def dial(host: str, port: int) -> trio.abc.Stream:
-            if gateway.report.readies:
-                await trio.sleep(2)
-            return await gateway.dial(host, port)
-
-        async with shard_at(gateway, dial=dial) as shard:
+        async with shard_at(gateway, dial=slow_to_return(gateway)) as shard:
             subscription = shard.subscribe("N", capacity=10)
             await shard.wait_ready()
             await trio.sleep(3)
@@ -650,13 +655,7 @@ async def test_a_subscriber_that_holds_up_a_replay_is_no_silence_of_the_peer(
     monkeypatch.setattr("trioshard._subscription.REPLAY_CAPACITY", 50)
     scenario = Scenario([[After("ready"), Sleep(2), Drop()]])
     async with open_local_gateway(port=None, scenario=scenario) as gateway:
-
-        async def dial(host: str, port: int) -> trio.abc.Stream:
-            if gateway.report.readies:
-                await trio.sleep(2)
-            return await gateway.dial(host, port)
-
-        async with shard_at(gateway, dial=dial) as shard:
+        async with shard_at(gateway, dial=slow_to_return(gateway)) as shard:
             idle, busy = shard.subscribe("N", capacity=10), shard.subscribe("N", capacity=10)
             await shard.wait_ready()
             await trio.sleep(3)

@@ -168,7 +168,6 @@ class _Demo:
 
     def _close_books(self, shard: Shard) -> Summary:
         report, statistics = self._gateway.report, shard.statistics()
-        queue = statistics.commands
         tags = {tag_of(arrival) for arrival in (*report.commands, *report.crossings)}
         records = {
             entry.session_id: SessionRecord(entry.ended, entry.last_sequence) for entry in report.sessions.values()
@@ -179,13 +178,8 @@ class _Demo:
             connections=report.connections,
             resumes=report.resumes,
             identifies=report.identifies,
-            commands=CommandCounts(
-                accepted=queue.accepted,
-                written=queue.written,
-                withdrawn=queue.withdrawn,
-                superseded=queue.superseded,
-                failed=queue.failed,
-                pending=queue.pending,
+            commands=CommandCounts.of(
+                statistics.commands,
                 arrived=sum(report.commands_by_op.values()),
                 withdrawn_but_arrived=len(self._withdrawn & tags),
             ),

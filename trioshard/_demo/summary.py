@@ -12,6 +12,8 @@ from trioshard._demo.ledger import Balance
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from trioshard import QueueStatistics
+
 __all__ = ["CommandCounts", "ReadyTimes", "Summary", "render_summary"]
 
 INTERRUPTED = 130
@@ -42,6 +44,20 @@ class CommandCounts:
     pending: int = 0
     arrived: int = 0
     withdrawn_but_arrived: int = 0
+
+    @classmethod
+    def of(cls, queue: QueueStatistics, *, arrived: int, withdrawn_but_arrived: int) -> CommandCounts:
+        """Join the shard's account with what was seen at the gateway."""
+        return cls(
+            accepted=queue.accepted,
+            written=queue.written,
+            withdrawn=queue.withdrawn,
+            superseded=queue.superseded,
+            failed=queue.failed,
+            pending=queue.pending,
+            arrived=arrived,
+            withdrawn_but_arrived=withdrawn_but_arrived,
+        )
 
 
 @dataclass(frozen=True, slots=True)

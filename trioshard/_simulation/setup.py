@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from trioshard import Phase
+from trioshard._open_transport import require_websockets
 from trioshard.errors import MissingDependency
 from trioshard.protocol.compression import require_zstd
 
@@ -29,7 +29,11 @@ LAST_PHASES: Final = (Phase.AWAITING_HELLO, Phase.GREETED, Phase.IDENTIFYING, Ph
 
 def available_transports() -> tuple[str, ...]:
     """Return the transports that can be used here."""
-    return ("trio-websocket", *(("websockets",) if find_spec("websockets") is not None else ()))
+    try:
+        require_websockets()
+    except MissingDependency:
+        return ("trio-websocket",)
+    return ("trio-websocket", "websockets")
 
 
 def available_compressions() -> tuple[Compression, ...]:

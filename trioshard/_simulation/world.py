@@ -201,7 +201,7 @@ class World:
         self._clock = clock
         before = trio.lowlevel.current_statistics().tasks_living
         async with self._open_gateway() as self.gateway, trio.open_nursery() as self._nursery:
-            await self._live_once(None)
+            await self._live_once()
             session = None if self.shard is None else self.shard.session
             if self.setup.end == "calm, and a second life" and self.settled:
                 await self._live_again(session)
@@ -243,13 +243,13 @@ class World:
             wall_clock=self.wall_clock,
         )
 
-    async def _live_once(self, session: Session | None) -> None:
+    async def _live_once(self) -> None:
         """The storm and its end, with users who outlive the shard."""
         async with trio.open_nursery() as users:
             limit = CANCELLED if self.setup.end == "the block is cancelled" else LEAVING
             try:
                 with self._scope:
-                    async with run_shard(Shard(self._config(session))) as shard:
+                    async with run_shard(Shard(self._config(None))) as shard:
                         self.shard = shard
                         self._start_users(users, shard)
                         await self._storm()
@@ -290,11 +290,7 @@ class World:
     async def _storm(self) -> None:
         records = self.records
         await trio.sleep(MIN_SECONDS)
-        while (
-            trio.current_time() < MIN_SECONDS
-            or len(records.dialled) <= MIN_RECONNECTS
-            or self.users.count < MIN_COMMANDS
-        ):
+        while len(records.dialled) <= MIN_RECONNECTS or self.users.count < MIN_COMMANDS:
             if trio.current_time() > LONGEST_STORM:
                 records.complain("the storm came to a standstill")
                 return

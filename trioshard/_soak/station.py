@@ -271,7 +271,6 @@ class Station:
 
     def _draw_up(self) -> StationBooks:
         report, statistics = self._gateway.report, self._shard.statistics()
-        queue = statistics.commands
         refused = Counter(report.violations)
         forgiven = refused.pop("presence_rate", 0)
         if self._presences.broken:
@@ -285,17 +284,12 @@ class Station:
             connections=report.connections,
             resumes=report.resumes,
             identifies=report.identifies,
-            commands=CommandCounts(
-                accepted=queue.accepted,
-                written=queue.written,
-                withdrawn=queue.withdrawn,
-                superseded=queue.superseded,
-                failed=queue.failed,
-                pending=queue.pending,
+            commands=CommandCounts.of(
+                statistics.commands,
                 arrived=sum(report.commands_by_op.values()),
                 withdrawn_but_arrived=self._tags.withdrawn_but_arrived,
             ),
-            retried=queue.retried,
+            retried=statistics.commands.retried,
             arrived_twice=self._tags.repeated,
             arrived_too_late=self._tags.too_late + sum(tail.looked_away for tail in self._arrivals),
             unbalanced=self._unbalanced,
