@@ -72,9 +72,10 @@ async def test_a_second_ctrl_c_does_not_wait(monkeypatch):
         await trio.sleep_forever()
 
     async def interrupt(view):
+        # Not in a rush: one more while nobody obeys any more would be a plain KeyboardInterrupt.
         while True:
             signal.raise_signal(signal.SIGINT)
-            await trio.sleep(0.01)
+            await trio.sleep(0.4)
 
     monkeypatch.setattr(station.Listener, "wait_received", wait_for_ever)
     with trio.fail_after(10):
