@@ -109,6 +109,7 @@ class Connection:
         self._on_identified = on_identified
         self._on_open = on_open
         self._opened_at: float | None = None
+        self._over_at: float | None = None
         self._ending: tuple[Ending, Exception | None, str] | None = None
         self._goodbye: int = LEAVE_RESUMABLY
         self._reader: Reader | None = None
@@ -347,12 +348,19 @@ class Connection:
         # The first verdict counts; what follows are its echoes.
         if self._ending is None:
             self._ending = (ending, error, detail)
+            self._over_at = trio.current_time()
 
     async def _say_goodbye(self, transport: Transport) -> None:
         if self._ending is None and not self._config.keep_session:
             self._goodbye = LEAVE_FOR_GOOD  # cancelled: as if the block had been left
         if self._ending is None or self._ending[0] not in _DROPPED:
             await transport.aclose(self._goodbye)
+
+    def _ready_for(self) -> float | None:
+        if self._opened_at is None:
+            return None
+        # The goodbye does not count: it may take as long as the connection had lived.
+        return (trio.current_time() if self._over_at is None else self._over_at) - self._opened_at
 
     def _outcome(self) -> Outcome:
         ending, error, detail = self._ending or (Ending.LEFT, None, "")
@@ -361,7 +369,7 @@ class Connection:
             ending=ending,
             phase=self.machine.reached,
             session=self.machine.current_session(),
-            ready_for=None if self._opened_at is None else trio.current_time() - self._opened_at,
+            ready_for=self._ready_for(),
             progressed=self._reader is not None and self._reader.progressed,
             code=code,
             resumable=ending is Ending.INVALIDATED and detail == "resumable",

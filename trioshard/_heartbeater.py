@@ -26,7 +26,7 @@ __all__ = ["Heartbeater"]
 
 CLOCK_CHECK: Final = 10.0
 """Seconds between two looks at the clocks. After a sleep of the machine the timer itself does not wake us: it
-stood still as well."""
+stood still as well. All shards of a process look at the same moments, so that it wakes once for all of them."""
 
 
 class Heartbeater:
@@ -126,7 +126,7 @@ class Heartbeater:
         the event loop), or when the wall clock went on further than the timer's (the machine slept).
         """
         begun, wall = trio.current_time(), self._wall_clock()
-        planned = min(due, begun + CLOCK_CHECK)
+        planned = min(due, (begun // CLOCK_CHECK + 1) * CLOCK_CHECK)
         with trio.move_on_at(planned):
             await self._wake.park()
         elapsed, wall_elapsed = trio.current_time() - begun, self._wall_clock() - wall

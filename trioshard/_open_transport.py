@@ -17,7 +17,8 @@ from wsproto.utilities import ProtocolError
 
 from trioshard import _transport_trio_websocket
 from trioshard._groups import sole
-from trioshard._transport import Line, NoWebSocket, Opening, Refused
+from trioshard._tls import TLSStream
+from trioshard._transport import Helpers, Line, NoWebSocket, Opening, Refused
 from trioshard.errors import ConnectFailed, ConnectionLost, MissingDependency
 from trioshard.protocol.url import check_url
 
@@ -93,7 +94,8 @@ async def open_transport(
     line: Line | None = None
     connected = False
     try:
-        async with _helpers() as helpers:
+        async with trio.open_nursery() as nursery:
+            helpers = Helpers(nursery)
             try:
                 with _connecting(url):
                     parts = check_url(url)
@@ -110,6 +112,7 @@ async def open_transport(
                     # Shielded: a Cancelled raised in here would take the place of what went wrong.
                     with trio.CancelScope(shield=True):
                         await trio.aclose_forcefully(line)
+                helpers.end()
     except BaseExceptionGroup as group:
         foreign, own = group.split(_FOREIGN)
         if own is not None:
@@ -119,26 +122,6 @@ async def open_transport(
         if not connected:
             raise _connect_error(url, cause) from cause
         raise ConnectionLost(f"the WebSocket failed: {cause!r}") from cause
-
-
-@asynccontextmanager
-async def _helpers() -> AsyncGenerator[trio.Nursery]:
-    """Open a nursery that only the end of the block cancels: whoever says goodbye needs its tasks until then."""
-
-    async def run(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as helpers:
-                task_status.started(helpers)
-                await trio.sleep_forever()
-
-    async with trio.open_nursery() as nursery:
-        nursery.cancel_scope.shield = True  # a start that is cancelled waits for its task, and this one has no end
-        helpers = await nursery.start(run)
-        nursery.cancel_scope.shield = False
-        try:
-            yield helpers
-        finally:
-            helpers.cancel_scope.cancel()
 
 
 def require_websockets() -> type[ClientProtocol]:
@@ -186,12 +169,7 @@ def _connecting(url: str) -> Generator[None]:
 
 
 async def _start_tls(line: Line, hostname: str, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
-    stream = trio.SSLStream(
-        line,
-        ssl_context or default_ssl_context(),
-        server_hostname=hostname,
-        https_compatible=True,
-    )
+    stream = TLSStream(line, ssl_context or default_ssl_context(), server_hostname=hostname)
     await stream.do_handshake()
     return stream
 

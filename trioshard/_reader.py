@@ -107,16 +107,36 @@ class Reader:
         return Ending.TIMED_OUT, TimeoutError("it was silent for too long")
 
     async def _read(self) -> None:
-        while True:
-            for message in await self._transport.receive_batch():
-                document = self._inflater.feed(message)
-                if document is not None and not await self._take(scan(document)):
-                    return
+        # The batch is held in the frame that is gone while the next one is waited for: an idle shard keeps nothing.
+        while await self._take_batch(await self._transport.receive_batch()):
+            pass
+
+    async def _take_batch(self, batch: list[bytes | str]) -> bool:
+        for message in batch:
+            document = self._inflater.feed(message)
+            if document is None:
+                continue
+            envelope = scan(document)
+            if not self._pass_on(envelope) and not await self._take(envelope):
+                return False
+        return True
+
+    def _pass_on(self, envelope: Envelope) -> bool:
+        """Publish an event of a running session, if every outbox has room; `_take` does whatever else there is to do.
+
+        This is all that happens to nearly all that arrives: no task, scope or lock, and nothing awaited.
+        """
+        machine = self._machine
+        if not machine.runs_on(envelope) or envelope.t == RateLimited.NAME:
+            return False
+        if not self._hub.offer(self._dispatch(envelope)):
+            return False
+        machine.receive(envelope)
+        return True
 
     async def _take(self, envelope: Envelope) -> bool:
-        now = trio.current_time()
         if self.pulse is not None:
-            self.pulse.read(now)
+            self.pulse.read(trio.current_time())
         replaying = False
         if envelope.op == Opcode.DISPATCH:
             # Until the gate is open, somebody who should make room may be waiting for the gate.
@@ -140,12 +160,15 @@ class Reader:
         return go_on
 
     def _publish(self, envelope: Envelope) -> None:
-        session = self._machine.session
-        name = envelope.t or ""
-        dispatch = Dispatch(name, envelope.s, self._shard, envelope.d, "" if session is None else session.id)
+        dispatch = self._dispatch(envelope)
         self._hub.publish(dispatch)
-        if name == RateLimited.NAME:
+        if dispatch.name == RateLimited.NAME:
             self._rate_limited(dispatch)
+
+    def _dispatch(self, envelope: Envelope) -> Dispatch:
+        session = self._machine.session
+        session_id = "" if session is None else session.id
+        return Dispatch(envelope.t or "", envelope.s, self._shard, envelope.d, session_id)
 
     async def _wait_room(self, name: str, *, replaying: bool) -> None:
         # We hold ourselves up: neither the handshake's watchdog nor the heartbeat may blame the peer.

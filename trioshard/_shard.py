@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
 import trio
@@ -72,7 +71,7 @@ class Shard:
         self._epoch = self._connections = self._identifies = self._resumes = 0
         self._last_ending = ""
         self._down_since: float | None = None
-        self._recovery_times: deque[float] = deque(maxlen=_REMEMBERED_RECOVERIES)
+        self._recovery_times: list[float] = []
 
     def __repr__(self) -> str:
         shard_id, num_shards = self._config.shard
@@ -160,6 +159,7 @@ class Shard:
         now = trio.current_time()
         if self._down_since is not None:
             self._recovery_times.append(now - self._down_since)
+            del self._recovery_times[:-_REMEMBERED_RECOVERIES]
             self._down_since = None
         logger.info(
             "shard %d of %d: %s session %s",

@@ -55,7 +55,9 @@ logger = logging.getLogger("trioshard")
 class Outbox:
     """The events that one subscriber has yet to take."""
 
-    __slots__ = ("arrived", "capacity", "closed", "dropped", "failure", "in_hand", "items", "names", "overflow")
+    __slots__ = (
+        "arrived", "capacity", "closed", "dropped", "failure", "in_hand", "items", "names", "overflow", "parked"
+    )  # fmt: skip
 
     def __init__(self, names: frozenset[str] | None, capacity: int, overflow: Overflow) -> None:
         self.names = names
@@ -65,6 +67,8 @@ class Outbox:
         self.in_hand: dict[trio.lowlevel.Task, Dispatch] = {}
         """What each subscribing task was given last: it has not asked for the next one yet."""
         self.arrived = trio.lowlevel.ParkingLot()
+        self.parked = 0
+        """Tasks that wait in the lot. Asked for every event, and a number is asked faster."""
         self.dropped = 0
         self.closed = False
         self.failure: Exception | None = None
@@ -83,7 +87,16 @@ class Outbox:
             self.items.popleft()
             self.dropped += 1
         self.items.append(dispatch)
-        self.arrived.unpark()
+        if self.parked:
+            self.arrived.unpark()
+
+    async def wait_arrival(self) -> None:
+        """Wait for an event, or for the end."""
+        self.parked += 1
+        try:
+            await self.arrived.park()
+        finally:
+            self.parked -= 1
 
     def end(self, failure: Exception | None) -> None:
         if not self.closed:
@@ -119,6 +132,7 @@ class Hub:
         self._outboxes: list[Outbox] = []
         self._by_name: dict[str, tuple[Outbox, ...]] = {}
         self._room = trio.lowlevel.ParkingLot()
+        self._room_wanted = 0
         self._backlog: Outbox | None = None
         self._ended: tuple[Exception | None] | None = None
         self._abandoned: list[Dispatch] = []
@@ -136,6 +150,15 @@ class Hub:
         capacity = REPLAY_CAPACITY if replaying else 0
         return all(outbox.has_room(capacity) for outbox in self._wanting(name))
 
+    def offer(self, dispatch: Dispatch) -> bool:
+        """Hand an event to every outbox that wants it, or to none if one of them has no room."""
+        outboxes = self._wanting(dispatch.name)
+        for outbox in outboxes:
+            if not outbox.has_room(0):
+                return False
+        self._put(dispatch, outboxes)
+        return True
+
     async def wait_room(self, name: str, *, replaying: bool) -> None:
         """Wait until `has_room`."""
         if self._backlog is not None:
@@ -147,9 +170,16 @@ class Hub:
         while not self.has_room(name, replaying=replaying):
             before = self.waiting()
             with trio.move_on_after(REPLAY_PATIENCE if replaying else math.inf) as patience:
-                await self._room.park()
+                await self._park()
             if patience.cancelled_caught and self.waiting() == before:
                 self._end_stuck(name)
+
+    async def _park(self) -> None:
+        self._room_wanted += 1
+        try:
+            await self._room.park()
+        finally:
+            self._room_wanted -= 1
 
     def _end_stuck(self, name: str) -> None:
         # Whoever holds up a replay may be waiting for its end. One of the two has to give way, and loudly.
@@ -162,8 +192,11 @@ class Hub:
 
     def publish(self, dispatch: Dispatch) -> None:
         """Hand an event to every outbox that wants it."""
+        self._put(dispatch, self._wanting(dispatch.name))
+
+    def _put(self, dispatch: Dispatch, outboxes: tuple[Outbox, ...]) -> None:
         self.published += 1
-        for outbox in self._wanting(dispatch.name):
+        for outbox in outboxes:
             outbox.put(dispatch)
             if outbox.closed:
                 self.remove(outbox)
@@ -177,6 +210,10 @@ class Hub:
             if len(self._by_name) < 512:
                 self._by_name[name] = wanting
             return wanting
+
+    def is_shared(self, name: str) -> bool:
+        """Return whether several outboxes want this event."""
+        return len(self._wanting(name)) > 1
 
     def processed(self, session_id: str, received: int) -> int:
         """Return the last sequence of this session after which everything was finished.
@@ -257,7 +294,8 @@ class Hub:
 
     def taken(self) -> None:
         """Something left an outbox."""
-        self._room.unpark_all()
+        if self._room_wanted:
+            self._room.unpark_all()
 
 
 def is_running(task: trio.lowlevel.Task) -> bool:
@@ -289,6 +327,7 @@ class Subscription(Generic[T_co]):
         self._hub = hub
         self._outbox = outbox
         self._kinds = kinds
+        self._is_raw = not any(kinds.values())
         self._taken = 0
 
     def __aiter__(self) -> Subscription[T_co]:
@@ -317,7 +356,7 @@ class Subscription(Generic[T_co]):
                 dispatch = outbox.items.popleft()
                 if len(outbox.items) * 2 <= outbox.capacity:
                     self._hub.taken()
-                event = self._convert(dispatch)
+                event = cast("T_co", dispatch) if self._is_raw else self._convert(dispatch)
                 if event is not None:
                     outbox.in_hand[task] = dispatch
                     return event
@@ -326,14 +365,16 @@ class Subscription(Generic[T_co]):
                 self._raise_end()
             else:
                 self._taken = 0
-                await outbox.arrived.park()
+                await outbox.wait_arrival()
 
     def _convert(self, dispatch: Dispatch) -> T_co | None:
         kind = self._kinds.get(dispatch.name)
         if kind is None:
             return cast("T_co", dispatch)
         try:
-            return cast("T_co", dispatch.decode(kind))
+            if self._hub.is_shared(dispatch.name):
+                return cast("T_co", dispatch.decode(kind))
+            return cast("T_co", dispatch.decode_anew(kind))
         except GatewayProtocolError as exc:
             self._hub.undecodable += 1
             logger.warning("skipped for this subscriber: %s. Subscribe without a type to get it raw.", exc)

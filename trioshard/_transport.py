@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from urllib.parse import SplitResult
 
     from trioshard.errors import ConnectionClosed
@@ -23,6 +23,7 @@ __all__ = [
     "CLOSE_TIMEOUT",
     "NO_CODE",
     "RECEIVE_BUFFER",
+    "Helpers",
     "Line",
     "NoWebSocket",
     "Opening",
@@ -104,12 +105,44 @@ class Line(trio.abc.Stream):
         await self._dialled.aclose()
 
 
+class Helpers:
+    """Where tasks may run until the connection is over.
+
+    No cancellation from outside reaches them: whoever says goodbye needs them until then.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._scopes: set[trio.CancelScope] = set()
+        self._ended = False
+
+    def start_soon(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Run ``function(*args)`` in a task of its own."""
+        self._nursery.start_soon(self._run, function, args)
+
+    async def _run(self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            self._scopes.add(scope)
+            if self._ended:
+                scope.cancel()
+            try:
+                await function(*args)
+            finally:
+                self._scopes.discard(scope)
+
+    def end(self) -> None:
+        """Cancel them all."""
+        self._ended = True
+        for scope in self._scopes:
+            scope.cancel()
+
+
 @dataclass(frozen=True)
 class Opening:
     """What a WebSocket is made of.
 
     Attributes:
-        helpers: where tasks may run until the connection is over; no cancellation from outside reaches them.
+        helpers: where tasks may run until the connection is over.
         line: the dialled stream; it knows whether a write has broken.
         stream: the line itself, or TLS on it.
         url: where the WebSocket is.
@@ -117,7 +150,7 @@ class Opening:
         heard: to be called whenever bytes arrive.
     """
 
-    helpers: trio.Nursery
+    helpers: Helpers
     line: Line
     stream: trio.abc.Stream
     url: SplitResult

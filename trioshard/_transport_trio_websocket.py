@@ -37,7 +37,7 @@ async def upgrade(opening: Opening) -> Transport:
     url = opening.url
     tap = _Tap(opening)
     websocket = await trio_websocket.wrap_client_stream(
-        opening.helpers,
+        opening.helpers,  # type: ignore[arg-type]  # of a nursery it takes nothing but start_soon
         tap,  # type: ignore[arg-type]  # annotated as sockets only; the docstring says any stream
         url.netloc.rpartition("@")[2],
         f"{url.path or '/'}?{url.query}" if url.query else url.path or "/",

@@ -4,6 +4,9 @@ Whoever calls `receive_batch` drives it; there is no task in the background. But
 does not read must not keep us from reading its close frame. What the core has to answer by itself is written by a
 task that lives no longer than the write. One frame at most waits for it: a newer pong replaces an older one, as RFC
 6455 allows in section 5.5.3, and a close frame replaces any pong. So a flood of pings takes no memory.
+
+Messages of one plain frame pass the core by (`_frames`). So it is given whole frames, one at a time, and what is not
+whole yet waits here.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import WebSocketURI
 
+from trioshard._frames import MALFORMED, frame_length, skim
+from trioshard._locks import Holding
 from trioshard._transport import CLOSE_TIMEOUT, NO_CODE, RECEIVE_BUFFER, NoWebSocket, check_status
 from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
 
@@ -30,6 +35,12 @@ MAX_RESPONSE: Final = 16384
 
 _CONTROL: Final = 125
 """Bytes that a control frame may have."""
+
+_LEAST_READ: Final = 4096
+"""Bytes that are read at a time while little arrives; in a burst up to `RECEIVE_BUFFER`."""
+
+_HEADER: Final = 10
+"""Bytes that the header of a frame from a server may have."""
 
 _END_OF_HEADER: Final = b"\r\n\r\n"
 _HTTP: Final = b"HTTP/1."
@@ -100,6 +111,10 @@ class _WebsocketsTransport:
         self._heard = opening.heard
         self._core = core
         self._unread = unread
+        self._read_size = _LEAST_READ
+        self._partial = bytearray()
+        """The beginning of a frame, of which ``_needed`` bytes are to be waited for."""
+        self._needed = 0
         self._fragments: bytearray | None = None
         self._is_text = False
         self._verdict: Exception | None = None
@@ -123,21 +138,58 @@ class _WebsocketsTransport:
             unread, self._unread = self._unread, b""
             return unread
         try:
-            data = await self._stream.receive_some(RECEIVE_BUFFER)
+            data = await self._stream.receive_some(self._read_size)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionLost("the connection ended without a close frame") from exc
+        # A buffer is allocated for each read: a large one for a burst, a small one for a quiet shard.
+        full = len(data) == self._read_size
+        self._read_size = min(4 * self._read_size, RECEIVE_BUFFER) if full else _LEAST_READ
         if data:
             self._heard()
         return data
 
     def _take(self, data: bytes | bytearray) -> list[bytes | str]:
-        """Feed the core; return the messages that are whole, and note what ends the connection after them."""
-        core = self._core
-        if data:
-            core.receive_data(data)
-        else:
-            core.receive_eof()
+        """Return the messages that are whole, and note what ends the connection after them."""
         batch: list[bytes | str] = []
+        if not data:
+            self._core.receive_eof()
+            self._hear_core(batch)
+        elif not self._partial:
+            self._walk(bytes(data), batch)
+        else:
+            self._partial += data
+            if len(self._partial) >= self._needed:
+                self._walk(self._take_partial(), batch)
+        return batch
+
+    def _walk(self, data: bytes, batch: list[bytes | str]) -> None:
+        """Go through the bytes frame by frame. The first begins where they begin."""
+        position, end = 0, len(data)
+        while True:
+            if self._fragments is None:
+                position = skim(data, position, batch, self._max_message_size)
+            if position == end:
+                return
+            length = frame_length(data, position)
+            if length == MALFORMED or length > self._max_message_size + _HEADER:
+                length = end  # let the core see it right now, and say what is wrong
+            elif length > end - position:
+                self._partial += data[position:]
+                self._needed = length
+                return
+            self._core.receive_data(data[position : position + length])
+            self._hear_core(batch)
+            if self._verdict is not None:
+                return
+            position = min(end, position + length)
+
+    def _take_partial(self) -> bytes:
+        partial, self._partial = bytes(self._partial), bytearray()
+        return partial
+
+    def _hear_core(self, batch: list[bytes | str]) -> None:
+        """Take what the core makes of what it was given."""
+        core = self._core
         try:
             for frame in core.events_received():
                 assert isinstance(frame, Frame)
@@ -151,7 +203,6 @@ class _WebsocketsTransport:
         if frames:
             self._say(frames[-1])
         self._verdict = self._judge()
-        return batch
 
     def _take_frame(self, frame: Frame, batch: list[bytes | str]) -> None:
         data = frame.data
@@ -189,7 +240,7 @@ class _WebsocketsTransport:
     # --- what leaves ---
 
     async def send(self, document: bytes) -> None:
-        async with self._lock:
+        async with Holding(self._lock):
             if self._core.state is not State.OPEN or self._line.write_broken or self._write_cut:
                 raise ConnectionLost("the connection had ended before the write")
             self._core.send_text(document)
@@ -216,7 +267,7 @@ class _WebsocketsTransport:
     async def _write_answers(self) -> None:
         try:
             while self._answer is not None:
-                async with self._lock:
+                async with Holding(self._lock):
                     await self._write_answer()
         finally:
             self._answering = False
@@ -230,13 +281,14 @@ class _WebsocketsTransport:
         if self._write_cut or self._line.write_broken:
             return
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            async with self._lock:
+            async with Holding(self._lock):
                 if self._core.state is State.OPEN:
                     self._core.send_close(code)
                     self._answer = b"".join(self._core.data_to_send())
                 await self._write_answer()
             if self._verdict is None:
                 self._verdict = ConnectionLost("the connection was closed by this side")
+                self._core.receive_data(self._take_partial())
                 await self._wait_closed()
 
     async def _wait_closed(self) -> None:

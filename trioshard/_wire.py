@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioshard._locks import Holding
 from trioshard.errors import ConnectionLost
 from trioshard.protocol.phases import Phase
 
@@ -68,7 +69,7 @@ class Wire:
 
         When cancelled during the write, a frame may be cut in half: only ever cancel together with the connection.
         """
-        async with self._lock:
+        async with Holding(self._lock):
             if self._condemned or not self._machine.admit(opcode):
                 return False
             data = document()
@@ -103,18 +104,18 @@ class Wire:
         """
         if self._machine.moves(envelope) is Phase.CLOSING:
             self._condemn()
-        async with self._lock:
+        async with Holding(self._lock):
             return self._machine.receive(envelope)
 
     async def close(self) -> None:
         """Give the connection up: from the return on, nothing is written to it any more."""
         self._condemn()
-        async with self._lock:
+        async with Holding(self._lock):
             self._machine.close()
 
     async def leave(self) -> None:
         """As `close`, but the write in flight may finish."""
-        async with self._lock:
+        async with Holding(self._lock):
             self._machine.close()
 
     def _condemn(self) -> None:

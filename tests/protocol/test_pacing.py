@@ -365,6 +365,11 @@ def test_a_backoff_that_makes_no_sense(name, value):
         Backoff(**{name: value})
 
 
+def test_a_backoff_with_less_than_no_prompt_reconnects_makes_no_sense():
+    with pytest.raises(ValueError, match=r"Backoff\.prompt "):
+        Backoff(prompt=-1)
+
+
 def test_made_up_postponements_fill_no_memory():
     limits = BotLimits()
     for guild in range(POSTPONED + 10):

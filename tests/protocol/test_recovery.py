@@ -18,6 +18,7 @@ from trioshard.protocol.phases import Phase
 from trioshard.protocol.recovery import (
     FIRST_CONNECTS,
     FRUITLESS_RESUMES,
+    HELD,
     IDENTIFY_SPACING,
     POISONED,
     RESUME_URL_FAILURES,
@@ -92,9 +93,9 @@ def closed(code: int | None, phase: Phase = Phase.READY, session: Session | None
     return Outcome(Ending.CLOSED, phase, session=session, code=code, **more)
 
 
-def connected_before(seed: int = 0) -> Recovery:
+def connected_before(seed: int = 0, **backoff: float) -> Recovery:
     """A policy whose last connection was stable."""
-    policy = recovery(seed)
+    policy = recovery(seed, **backoff)
     policy.after(ended(Ending.LOST, ready_for=STABLE), 0.0)
     policy.after(ended(Ending.LOST, ready_for=STABLE), 0.0)
     return policy
@@ -249,13 +250,29 @@ def test_who_was_connected_once_never_gives_up(permanent):
 
 
 def test_after_a_stable_connection_the_first_attempt_is_immediate():
-    policy = connected_before()
+    policy = connected_before(prompt=0)
     assert policy.after(ended(Ending.LOST, ready_for=STABLE), 0.0).delay == 0.0
     assert policy.failures == 1
     delays = [policy.after(ended(Ending.LOST, ready_for=STABLE - 1), 0.0).delay for _ in range(10)]
     assert all(delay > 0.0 for delay in delays)
     assert policy.failures == 11
     assert policy.after(ended(Ending.LOST, ready_for=STABLE), 0.0).delay == 0.0
+
+
+def test_a_connection_that_held_for_a_second_is_followed_at_once_thirty_times_in_ten_minutes():
+    policy = connected_before()
+    for number in range(30):
+        assert policy.after(ended(Ending.LOST, ready_for=HELD), float(number)).delay == 0.0
+    assert policy.failures == 1
+    delays = [policy.after(ended(Ending.LOST, ready_for=HELD), 590.0).delay for _ in range(5)]
+    assert all(delay > 0.0 for delay in delays)
+    assert policy.after(ended(Ending.LOST, ready_for=HELD), 600.1).delay == 0.0
+
+
+def test_a_connection_that_did_not_hold_for_a_second_is_not_followed_at_once():
+    policy = connected_before()
+    assert policy.after(ended(Ending.LOST, ready_for=HELD - 0.01), 1.0).delay > 0.0
+    assert policy.after(ended(Ending.LOST), 2.0).delay > 0.0
 
 
 @given(seed=st.integers(0, 10_000), failures=st.integers(0, 40))

@@ -72,7 +72,7 @@ FOUND_IN = [
         "a frame that was cut",
     ),
     (_connection, "Sender", broken_parts.WaitsUnderTheLock, "a sender without budget, heartbeat", "heartbeats left at"),
-    (_connection, "SendBudget", broken_parts.KeepsItsPermit, "sender, canceller", "a permit of a connection"),
+    (_connection, "SendBudget", broken_parts.KeepsItsPermit, "one sender, op 7", "a permit of a connection"),
     (_connection, "Wire", broken_parts.InterruptsForCallers, "sender, canceller", "has cut a frame"),
     (_shard, "CommandQueue", broken_parts.NotHeldBack, "sender, canceller", "0 commands count as written, and 1 left"),
     (_shard, "CommandQueue", broken_parts.KeepsTheSlot, "a queue of one, two senders, canceller", "TooSlow"),
@@ -100,7 +100,7 @@ def test_a_broken_part_is_found(
 
 def test_a_failure_is_shortened_and_still_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_connection, "Wire", broken_parts.NoBar)
-    world = WORLDS["one sender, op 9"]
+    world = WORLDS["sender, heartbeat, op 9"]
     failure = world.explore().failure
     assert failure is not None
     short = shorten(world.play, failure)

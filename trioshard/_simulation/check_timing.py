@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from trioshard._simulation.books import HEARTBEAT, PRESENCE, RESUME, SLACK
+from trioshard._simulation.setup import PROMPT_RECONNECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,6 +54,10 @@ PAUSES: Final = 15
 
 STABLE: Final = 60.0
 """Seconds in READY after which earlier failures are forgotten."""
+
+HELD: Final = 1.0
+PROMPT_MEMORY: Final = 600.0
+"""Seconds in READY after which they are forgotten `PROMPT_RECONNECTS` times in so many seconds."""
 
 RAMP: Final = 4
 """Failures in a row after which the backoff no longer grows."""
@@ -173,11 +178,18 @@ def pauses(books: Books) -> Iterator[str]:
     """No hot loop: attempts that come to nothing are not repeated at once, nor those that hold for a moment."""
     gaps: list[float] = []
     failures = 0
+    forgiven: list[float] = []
     for before, after in pairwise(books.records.dialled):
         if before.ended is None or before.life != after.life:
+            failures, forgiven = 0, []
             continue
-        stable = before.opened is not None and before.ended - before.opened >= STABLE
-        failures = 1 if stable else failures + 1
+        ready_for = 0.0 if before.opened is None else before.ended - before.opened
+        recently = [at for at in forgiven if at > before.ended - PROMPT_MEMORY]
+        if HELD <= ready_for < STABLE and len(recently) < PROMPT_RECONNECTS:
+            forgiven = [*recently, before.ended]
+            failures = 1
+        else:
+            failures = 1 if ready_for >= STABLE else failures + 1
         if failures > RAMP:
             gaps.append(after.at - before.ended)
     hurried = sum(gap < HURRIED for gap in gaps)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDINGS", "LAST_ACTS", "Setup", "available_compressions", "available_transports"]
 
+PROMPT_RECONNECTS: Final = 3
+"""So many times in ten minutes a connection that was ready for a second is followed by the next one at once."""
+
 LAST_ACTS: Final = ("fatal close", "the block is left", "the block is cancelled", "the block fails")
 """What ends a history early."""
 

@@ -190,6 +190,16 @@ async def invalidates_the_handshake(peer: Peer) -> None:
     peer.say(OP_9, False)
 
 
+async def asks_for_a_beat_and_invalidates(peer: Peer) -> None:
+    """Admit, ask for a heartbeat within some turns, and say op 9 within some more."""
+    await peer.admit()
+    await peer.stage.begun.wait()
+    await peer.stage.sometime(5)
+    peer.say(Opcode.HEARTBEAT)
+    await peer.stage.sometime(5)
+    peer.say(OP_9, True)
+
+
 def hangs_up(*, within: int) -> Script:
     """Admit, and end the line without a word."""
 
@@ -286,9 +296,9 @@ SMALL_WORLDS: Final = (
     SmallWorld(
         "sender, heartbeat, op 9",
         {"a": sends("a", ONE)},
-        [then(OP_9, True, within=12, at=5.0), admits],
-        begins=5.0,
-        settings={**ALL_AT_ONCE_OR_NOT, "first_beat": 5.0},
+        [asks_for_a_beat_and_invalidates, admits],
+        # Whoever stands in line behind a write that lingers comes before the reader.
+        settings={"writes": (WHOLE, LINGERS)},
     ),
     SmallWorld(
         "two presences, canceller of the newer",

@@ -20,7 +20,7 @@ from trioshard._open_shard import run_shard
 from trioshard._shard import Shard
 from trioshard._simulation.plan import PLAN
 from trioshard._simulation.records import Dialled, Records
-from trioshard._simulation.setup import Setup
+from trioshard._simulation.setup import PROMPT_RECONNECTS, Setup
 from trioshard._simulation.users import Users
 from trioshard._simulation.weather import Weather
 from trioshard.errors import ShardFailed
@@ -238,7 +238,8 @@ class World:
             queue_capacity=setup.queue_capacity,
             keep_session=setup.end == "calm, and a second life",
             session=session,
-            backoff=Backoff(base=0.2, cap=2.0, identify_base=0.5, identify_cap=3.0),
+            # With the usual allowance of prompt reconnects no history would be long enough to see the backoff.
+            backoff=Backoff(base=0.2, cap=2.0, identify_base=0.5, identify_cap=3.0, prompt=PROMPT_RECONNECTS),
             random=Random(f"shard {self.seed} {self.life}"),
             wall_clock=self.wall_clock,
         )

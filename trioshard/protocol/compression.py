@@ -11,14 +11,19 @@ Source: *Gateway*, encoding and compression.
 from __future__ import annotations
 
 import sys
-import zlib
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from trioshard.errors import GatewayProtocolError, MissingDependency
 
 if TYPE_CHECKING:
+    import zlib
     from types import ModuleType
+else:
+    try:
+        # The same interface, and a quarter less time; it comes with trioshard[speed].
+        from zlib_ng import zlib_ng as zlib
+    except ImportError:
+        import zlib
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
@@ -133,27 +138,26 @@ class _ZlibPayloads(_Plain):
         return document
 
 
-class _Stream(ABC):
+class _Stream:
     """A context that lives as long as the connection. An error loses it: from then on there are only errors."""
 
     def __init__(self, max_message: int) -> None:
         self._max_message = max_message
-        self._whole = True
+        self._broken = False
 
-    def feed(self, message: bytes | str) -> bytes | str | None:
-        if not self._whole:
+    def _check_usable(self, message: bytes | str) -> None:
+        if self._broken:
             raise GatewayProtocolError("a message arrived in a compressed stream that is broken")
-        self._whole = False  # until this message turns out to be right
         if isinstance(message, str):
-            raise GatewayProtocolError("a text message arrived inside a compressed stream")
-        document = self._inflate(message)
-        self._whole = True
-        return document
+            raise self._fails("a text message arrived inside a compressed stream")
 
-    @abstractmethod
-    def _inflate(self, message: bytes) -> bytes | None:
-        """Do what `feed` says."""
-        ...
+    def _fails(self, why: str) -> GatewayProtocolError:
+        self._broken = True
+        return GatewayProtocolError(why)
+
+    def _fails_too_large(self) -> GatewayProtocolError:
+        self._broken = True
+        return _too_large(self._max_message)
 
 
 class _ZlibStream(_Stream):
@@ -168,23 +172,26 @@ class _ZlibStream(_Stream):
         self._inflater = zlib.decompressobj()
         self._buffer = bytearray()
 
-    def _inflate(self, message: bytes) -> bytes | None:
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if self._broken or isinstance(message, str):
+            self._check_usable(message)
+        assert isinstance(message, bytes)
         data: bytes | bytearray = message
-        if self._buffer or not message.endswith(_ZLIB_SUFFIX):
+        if self._buffer or message[-4:] != _ZLIB_SUFFIX:
             self._buffer += message
             if len(self._buffer) > self._max_message:
-                raise _too_large(self._max_message)
+                raise self._fails_too_large()
             if not self._buffer.endswith(_ZLIB_SUFFIX):
                 return None
             data, self._buffer = self._buffer, bytearray()
         try:
             document = self._inflater.decompress(data, self._max_message + 1)
         except zlib.error as exc:
-            raise GatewayProtocolError(f"the zlib stream is broken: {exc}") from exc
+            raise self._fails(f"the zlib stream is broken: {exc}") from exc
         if len(document) > self._max_message:
-            raise _too_large(self._max_message)
+            raise self._fails_too_large()
         if self._inflater.eof:
-            raise GatewayProtocolError("the zlib stream ended before the connection")
+            raise self._fails("the zlib stream ended before the connection")
         return document
 
 
@@ -200,13 +207,15 @@ class _ZstdStream(_Stream):
         options = {self._zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
         self._inflater = self._zstd.ZstdDecompressor(options=options)
 
-    def _inflate(self, message: bytes) -> bytes | None:
+    def feed(self, message: bytes | str) -> bytes | str | None:
+        if self._broken or isinstance(message, str):
+            self._check_usable(message)
         try:
             document: bytes = self._inflater.decompress(message, self._max_message + 1)
         except self._zstd.ZstdError as exc:
-            raise GatewayProtocolError(f"the zstd stream is broken: {exc}") from exc
+            raise self._fails(f"the zstd stream is broken: {exc}") from exc
         if len(document) > self._max_message:
-            raise _too_large(self._max_message)
+            raise self._fails_too_large()
         if self._inflater.eof:
-            raise GatewayProtocolError("the zstd stream ended before the connection")
+            raise self._fails("the zstd stream ended before the connection")
         return document

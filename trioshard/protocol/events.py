@@ -38,8 +38,10 @@ __all__ = [
 
 E = TypeVar("E", bound="Event")
 
+_set: Final = msgspec.structs.force_setattr
 
-class Dispatch:
+
+class Dispatch(msgspec.Struct, frozen=True, eq=False):
     """One event as it came from the gateway.
 
     Attributes:
@@ -49,22 +51,13 @@ class Dispatch:
         session_id: the session it belongs to.
     """
 
-    __slots__ = ("_event", "_raw", "name", "sequence", "session_id", "shard")
-
-    def __init__(
-        self,
-        name: str,
-        sequence: int | None,
-        shard: tuple[int, int],
-        raw: msgspec.Raw | bytes,
-        session_id: str = "",
-    ) -> None:
-        self.name = name
-        self.sequence = sequence
-        self.shard = shard
-        self.session_id = session_id
-        self._raw = raw
-        self._event: Event | None = None
+    # A struct only because there is nothing that Python makes faster.
+    name: str
+    sequence: int | None
+    shard: tuple[int, int]
+    _raw: msgspec.Raw | bytes
+    session_id: str = ""
+    _event: Event | None = None
 
     @property
     def raw(self) -> bytes:
@@ -87,12 +80,21 @@ class Dispatch:
         """
         if isinstance(self._event, kind):
             return self._event
+        event = self.decode_anew(kind)
+        _set(self, "_event", event)
+        return event
+
+    def decode_anew(self, kind: type[E]) -> E:
+        """Do as `decode`, but keep nothing: dispatch and event would hold each other until the collector comes.
+
+        Raises:
+            GatewayProtocolError: the data do not fit the type.
+        """
         try:
             event: E = kind.decoder().decode(self._raw)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             raise GatewayProtocolError(f"{self.name} does not fit {kind.__name__}: {exc}") from exc
-        msgspec.structs.force_setattr(event, "dispatch", self)
-        self._event = event
+        _set(event, "dispatch", self)
         return event
 
     def __repr__(self) -> str:

@@ -191,13 +191,15 @@ class Machine:
         """
         self._move_to(SEND[self.phase, opcode])
 
+    def runs_on(self, envelope: Envelope) -> bool:
+        """Return whether this is an event of a running session, for which `receive` would say `Deliver`."""
+        return self.phase is Phase.READY and envelope.op == 0 and envelope.t != "RESUMED" and envelope.t != "READY"
+
     def moves(self, envelope: Envelope) -> Phase | None:
         """Return the phase that `receive` of this payload will lead to, or ``None`` if it changes nothing.
 
         A payload that moves is to be received under the state lock.
         """
-        if self.phase is Phase.READY and envelope.op == 0:
-            return None
         following = RECEIVE.get((self.phase, _classify(envelope)), self.phase)
         return None if following is self.phase else following
 
@@ -207,7 +209,7 @@ class Machine:
         Raises:
             GatewayProtocolError: its data cannot be right. The phase and sequence are as before.
         """
-        if self.phase is Phase.READY and envelope.op == 0 and envelope.t != "RESUMED" and envelope.t != "READY":
+        if self.runs_on(envelope):
             self._advance(envelope.s)
             return _DELIVER
         inbound = _classify(envelope)

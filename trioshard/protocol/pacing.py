@@ -11,7 +11,6 @@ Sources: *Gateway*, rate limiting (120 payloads per 60 s and connection); *Gatew
 from __future__ import annotations
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -61,14 +60,14 @@ class SlidingLog:
     def __init__(self, limit: int, period: float) -> None:
         self.limit = limit
         self.period = period
-        self._times: deque[float] = deque()
+        self._times: list[float] = []
         self._open = 0
 
     def used(self, now: float) -> int:
         """Return how many entries the window that ends now holds, decided sends included."""
         horizon = now - self.period
         while self._times and self._times[0] <= horizon:
-            self._times.popleft()
+            del self._times[0]
         return len(self._times) + self._open
 
     def wait(self, now: float, limit: int | None = None) -> float:
@@ -235,18 +234,23 @@ class Backoff:
         cap: no wait between attempts is longer.
         identify_base: as ``base``, between new sessions. Session starts are limited to 1,000 a day.
         identify_cap: as ``cap``, between new sessions.
+        prompt: so many times in ten minutes a connection that was ready for a second, if not for a minute, is followed
+            by the next one without any wait. 0 or more.
     """
 
     base: float = 1.0
     cap: float = 60.0
     identify_base: float = 5.0
     identify_cap: float = 600.0
+    prompt: int = 30
 
     def __post_init__(self) -> None:
         for name in ("base", "cap", "identify_base", "identify_cap"):
             value = getattr(self, name)
             if not (0 < value < math.inf):
                 raise ValueError(f"Backoff.{name} must be a positive number of seconds, not {value!r}")
+        if self.prompt < 0:
+            raise ValueError(f"Backoff.prompt must be a number of reconnects, not {self.prompt!r}")
 
     def before_attempt(self, failures: int, random: Random) -> float:
         """Return the seconds to wait after so many failures in a row; 0.0 after none."""

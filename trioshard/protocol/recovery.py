@@ -4,8 +4,8 @@ Four rules stand behind the details:
 
 - **A session is money.** It is kept through anything but Discord's word that it is gone, or proof that it
   does not work: an ordinary network error never costs it.
-- **Never a hot loop.** The first reconnect after a stable time is immediate; from then on attempts back off with
-  full jitter until a connection has held for `STABLE` seconds.
+- **Never a hot loop.** A reconnect is immediate when the connection had held for `STABLE` seconds, and a limited
+  number of times (`Backoff.prompt`) when it had held for `HELD`. Otherwise attempts back off with full jitter.
 - **Identifies are counted.** The more of them in the last half hour, the longer the wait before the next, whatever
   their cause; and never two within `IDENTIFY_SPACING`.
 - **Fatal is fatal.** Six close codes end the shard with an error that says what to do.
@@ -35,6 +35,12 @@ __all__ = ["Ending", "Outcome", "Plan", "Recovery"]
 
 STABLE: Final = 60.0
 """Seconds in READY after which earlier trouble is forgotten."""
+
+HELD: Final = 1.0
+"""Seconds in READY after which a connection has worked, and may be followed by the next one at once."""
+
+PROMPT_MEMORY: Final = 600.0
+"""Seconds for which it is remembered that this was done."""
 
 IDENTIFY_SPACING: Final = 5.0 + JITTER_ALLOWANCE
 """Seconds between two identifies of one shard: the window of ``max_concurrency``, counted from the end of a write."""
@@ -143,6 +149,7 @@ class Recovery:
         self._random = random
         self._identifies = SlidingLog(1, IDENTIFY_MEMORY)
         self._last_identify: float | None = None
+        self._prompt = SlidingLog(backoff.prompt, PROMPT_MEMORY)
         self._failures = 0
         self._connect_failures = 0
         self._was_connected = False
@@ -152,7 +159,7 @@ class Recovery:
 
     @property
     def failures(self) -> int:
-        """How many attempts in a row have not led to a stable connection."""
+        """How many attempts in a row have not led to a connection that held."""
         return self._failures
 
     def first(self, session: Session | None) -> Plan:
@@ -185,6 +192,10 @@ class Recovery:
         if outcome.ready_for is not None and outcome.ready_for >= STABLE:
             self._failures = 0
             self._suspect = None
+        elif outcome.ready_for is not None and outcome.ready_for >= HELD and self._prompt.wait(now) <= 0.0:
+            self._failures = 0
+            self._prompt.take()
+            self._prompt.commit(now)
         delay = self._backoff.before_attempt(self._failures, self._random)
         self._failures += 1
         # Nobody home, or nobody who greets: either may be the URL.
