@@ -354,7 +354,8 @@ class Connection:
         if self._ending is None and not self._config.keep_session:
             self._goodbye = LEAVE_FOR_GOOD  # cancelled: as if the block had been left
         if self._ending is None or self._ending[0] not in _DROPPED:
-            await transport.aclose(self._goodbye)
+            # Whoever reconnects does so at once. Whoever leaves wants to be sure that the code arrives.
+            await transport.aclose(self._goodbye, wait=self._ending is None or self._ending[0] is Ending.LEFT)
 
     def _ready_for(self) -> float | None:
         if self._opened_at is None:

@@ -107,19 +107,22 @@ class Reader:
         return Ending.TIMED_OUT, TimeoutError("it was silent for too long")
 
     async def _read(self) -> None:
-        # The batch is held in the frame that is gone while the next one is waited for: an idle shard keeps nothing.
-        while await self._take_batch(await self._transport.receive_batch()):
-            pass
+        while True:
+            batch = await self._transport.receive_batch()
+            batch.reverse()  # what has been taken is gone: an idle shard keeps nothing
+            while (envelope := self._run_through(batch)) is not None:
+                if not await self._take(envelope):
+                    return
 
-    async def _take_batch(self, batch: list[bytes | str]) -> bool:
-        for message in batch:
-            document = self._inflater.feed(message)
-            if document is None:
-                continue
-            envelope = scan(document)
-            if not self._pass_on(envelope) and not await self._take(envelope):
-                return False
-        return True
+    def _run_through(self, batch: list[bytes | str]) -> Envelope | None:
+        """Take messages off the end, and pass on their events. Return the first payload that `_take` has to take."""
+        while batch:
+            document = self._inflater.feed(batch.pop())
+            if document is not None:
+                envelope = scan(document)
+                if not self._pass_on(envelope):
+                    return envelope
+        return None
 
     def _pass_on(self, envelope: Envelope) -> bool:
         """Publish an event of a running session, if every outbox has room; `_take` does whatever else there is to do.

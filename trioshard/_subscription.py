@@ -55,9 +55,7 @@ logger = logging.getLogger("trioshard")
 class Outbox:
     """The events that one subscriber has yet to take."""
 
-    __slots__ = (
-        "arrived", "capacity", "closed", "dropped", "failure", "in_hand", "items", "names", "overflow", "parked"
-    )  # fmt: skip
+    __slots__ = ("capacity", "closed", "dropped", "failure", "in_hand", "items", "names", "overflow", "waiting")
 
     def __init__(self, names: frozenset[str] | None, capacity: int, overflow: Overflow) -> None:
         self.names = names
@@ -66,9 +64,8 @@ class Outbox:
         self.items: deque[Dispatch] = deque()
         self.in_hand: dict[trio.lowlevel.Task, Dispatch] = {}
         """What each subscribing task was given last: it has not asked for the next one yet."""
-        self.arrived = trio.lowlevel.ParkingLot()
-        self.parked = 0
-        """Tasks that wait in the lot. Asked for every event, and a number is asked faster."""
+        self.waiting: dict[trio.lowlevel.Task, None] = {}
+        """Tasks that wait for an event, in order. A parking lot does the same, and takes twice the time for it."""
         self.dropped = 0
         self.closed = False
         self.failure: Exception | None = None
@@ -87,22 +84,31 @@ class Outbox:
             self.items.popleft()
             self.dropped += 1
         self.items.append(dispatch)
-        if self.parked:
-            self.arrived.unpark()
+        if self.waiting:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        task = next(iter(self.waiting))
+        del self.waiting[task]
+        trio.lowlevel.reschedule(task)
 
     async def wait_arrival(self) -> None:
         """Wait for an event, or for the end."""
-        self.parked += 1
-        try:
-            await self.arrived.park()
-        finally:
-            self.parked -= 1
+        task = trio.lowlevel.current_task()
+        self.waiting[task] = None
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            del self.waiting[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def end(self, failure: Exception | None) -> None:
         if not self.closed:
             self.closed = True
             self.failure = failure
-            self.arrived.unpark_all()
+            while self.waiting:
+                self._wake_one()
 
     def forget_finished(self) -> None:
         # One task for each event is a pattern; tasks that have ended will not ask for another one.

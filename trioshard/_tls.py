@@ -93,22 +93,22 @@ class TLSStream(trio.abc.Stream):
             raise trio.BrokenResourceError(f"TLS failed: {self._broken}") from self._broken
         pieces: list[bytes] = []
         try:
-            while limit > 0:
+            # Asked before OpenSSL is: to be told by an exception that nothing is there costs more than to read it.
+            while limit > 0 and (self._incoming.pending or self._incoming.eof or self._tls.pending()):
                 piece = self._tls.read(min(limit, _RECORD))
                 pieces.append(piece)
                 limit -= len(piece)
                 if not piece:
                     break
         except ssl.SSLWantReadError:
-            if not pieces:
-                return None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b"".join(pieces)  # perhaps nothing, which is the end
         except ssl.SSLError as exc:
             self._broken = exc
             if not pieces:
                 raise trio.BrokenResourceError(f"TLS failed: {exc}") from exc
-        return b"".join(pieces)
+        return b"".join(pieces) if pieces else None
 
     async def _fill(self, max_bytes: int) -> None:
         data = await self._stream.receive_some(max_bytes)

@@ -67,8 +67,11 @@ class Transport(Protocol):
         """Return the peer's close frame, if one has been read."""
         ...
 
-    async def aclose(self, code: int) -> None:
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
         """Say goodbye with this close code, if the stream still allows it. Takes at most `CLOSE_TIMEOUT`, shielded.
+
+        ``wait``: for the peer's answer. Without it the code may get lost, if the peer was still writing; who wants to
+        reconnect saves a round trip. A transport that cannot do otherwise waits all the same.
 
         Nobody may be receiving any more.
         """

@@ -123,7 +123,7 @@ class _TrioWebsocketTransport:
         error = None if reason is None else _closed(trio_websocket.ConnectionClosed(reason))
         return error if isinstance(error, ConnectionClosed) else None
 
-    async def aclose(self, code: int) -> None:
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
         if self._tap.write_cut or self._line.write_broken:
             return
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):

@@ -277,7 +277,7 @@ class _WebsocketsTransport:
         if frame is not None and not (self._line.write_broken or self._write_cut):
             await self._write(frame)
 
-    async def aclose(self, code: int) -> None:
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
         if self._write_cut or self._line.write_broken:
             return
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
@@ -288,6 +288,8 @@ class _WebsocketsTransport:
                 await self._write_answer()
             if self._verdict is None:
                 self._verdict = ConnectionLost("the connection was closed by this side")
+                if not wait:
+                    return
                 self._core.receive_data(self._take_partial())
                 await self._wait_closed()
 

@@ -62,7 +62,7 @@ class ScriptedTransport:
     async def receive_batch(self) -> list[bytes | str]:
         return await self._inbox.receive()
 
-    async def aclose(self, code: int) -> None:
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
         await trio.lowlevel.checkpoint()
 
     @property

@@ -83,8 +83,8 @@ class _WatchedTransport:
     def close_seen(self) -> ConnectionClosed | None:
         return self._transport.close_seen()
 
-    async def aclose(self, code: int) -> None:
-        await self._transport.aclose(code)
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
+        await self._transport.aclose(code, wait=wait)
 
 
 @contextmanager

@@ -373,7 +373,7 @@ class Peer:
     def close_seen(self) -> ConnectionClosed | None:
         return None
 
-    async def aclose(self, code: int) -> None:
+    async def aclose(self, code: int, *, wait: bool = True) -> None:
         self._tell(f"the shard says goodbye ({code})")
         await trio.lowlevel.checkpoint()
 
