@@ -29,7 +29,10 @@ IMPURE = frozenset({
 # fmt: on
 """Modules of the standard library that wait, talk to the world, read a clock or chance, or hide imports."""
 
-RING_1_NEEDS = frozenset({"msgspec", "backports", "compression"})
+NOT_FOR_USERS = frozenset({"test", "fuzz", "bench", "dev"})
+"""The extras that are for work on trioshard."""
+
+RING_1_NEEDS = frozenset({"msgspec", "backports", "compression", "zlib_ng"})
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def dependencies() -> frozenset[str]:
     """The packages that trioshard declares for its runtime."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project.get("optional-dependencies", {})
-    lists = [project["dependencies"], *(extras[extra] for extra in extras if extra not in ("test", "dev"))]
+    lists = [project["dependencies"], *(extras[extra] for extra in extras if extra not in NOT_FOR_USERS)]
     names = {re.match(r"[\w-]+", requirement).group() for requirements in lists for requirement in requirements}
     return frozenset(name.replace("-", "_").lower() for name in names)
 

@@ -136,6 +136,7 @@ class Connection:
                 max_message_size=self._config.max_message_size,
                 transport=self._config.transport,
                 heard=self._heard,
+                resting=self._hub.wake,
             ) as transport:
                 try:
                     await self._run_tasks(transport)

@@ -79,10 +79,12 @@ async def open_transport(
     max_message_size: int,
     transport: str = "auto",
     heard: Callable[[], None] = _nobody_listens,
+    resting: Callable[[], None] = _nobody_listens,
 ) -> AsyncGenerator[Transport]:
     """Connect to ``url``, and close the stream in the end, whatever happens.
 
-    ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive. Use `Transport.aclose` for a
+    ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive, ``resting`` when they have been made
+    use of. Use `Transport.aclose` for a
     goodbye; without it the connection is simply dropped.
 
     Raises:
@@ -104,7 +106,7 @@ async def open_transport(
                     line = Line(await dial(parts.hostname, port))
                     stream = line if parts.scheme == "ws" else await _start_tls(line, parts.hostname, ssl_context)
                     line.tolerant = True
-                    opened = await upgrade(Opening(helpers, line, stream, parts, max_message_size, heard))
+                    opened = await upgrade(Opening(helpers, line, stream, parts, max_message_size, heard, resting))
                 connected = True
                 yield opened
             finally:

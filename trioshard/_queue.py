@@ -138,10 +138,7 @@ class CommandQueue:
         """
         entry = Entry(command, owner=trio.lowlevel.current_task(), now=trio.current_time())
         self._raise_if_closed()
-        await self._slots.acquire()
-        if self._failure is not None:
-            self._slots.release()
-        self._raise_if_closed()
+        await self._take_slot()
         self._append(entry, command)
         entry.caller = trio.lowlevel.current_task()
 
@@ -154,6 +151,17 @@ class CommandQueue:
 
         receipt: Receipt = await trio.lowlevel.wait_task_rescheduled(abort)
         return receipt
+
+    async def _take_slot(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            # A turn of its own only where it has to wait: `send` waits for the write anyway.
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        if self._failure is not None:
+            self._slots.release()
+        self._raise_if_closed()
 
     def send_nowait(self, command: Command) -> None:
         """Queue a command and return; nobody hears what becomes of it.

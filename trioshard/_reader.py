@@ -103,6 +103,8 @@ class Reader:
                 return Ending.LOST, exc
             except GatewayProtocolError as exc:
                 return Ending.BROKEN, exc
+            finally:
+                self._hub.wake()
             return None
         return Ending.TIMED_OUT, TimeoutError("it was silent for too long")
 
@@ -121,7 +123,10 @@ class Reader:
             if document is not None:
                 envelope = scan(document)
                 if not self._pass_on(envelope):
+                    self._hub.wake()
                     return envelope
+        if self._transport.is_resting:
+            self._hub.wake()
         return None
 
     def _pass_on(self, envelope: Envelope) -> bool:

@@ -84,7 +84,10 @@ class Outbox:
             self.items.popleft()
             self.dropped += 1
         self.items.append(dispatch)
-        if self.waiting:
+
+    def wake(self) -> None:
+        """Wake as many of those who wait as there are events."""
+        for _ in range(min(len(self.items), len(self.waiting))):
             self._wake_one()
 
     def _wake_one(self) -> None:
@@ -139,6 +142,8 @@ class Hub:
         self._by_name: dict[str, tuple[Outbox, ...]] = {}
         self._room = trio.lowlevel.ParkingLot()
         self._room_wanted = 0
+        self._unannounced = 0
+        """Events that were put into outboxes since the last `wake`."""
         self._backlog: Outbox | None = None
         self._ended: tuple[Exception | None] | None = None
         self._abandoned: list[Dispatch] = []
@@ -157,13 +162,26 @@ class Hub:
         return all(outbox.has_room(capacity) for outbox in self._wanting(name))
 
     def offer(self, dispatch: Dispatch) -> bool:
-        """Hand an event to every outbox that wants it, or to none if one of them has no room."""
+        """Hand an event to every outbox that wants it, or to none if one of them has no room.
+
+        Who waits for it is woken by `wake`, once for all that arrived together; or when there are many of them.
+        """
         outboxes = self._wanting(dispatch.name)
         for outbox in outboxes:
             if not outbox.has_room(0):
                 return False
         self._put(dispatch, outboxes)
+        self._unannounced += 1
+        if self._unannounced >= _BATCH:
+            self.wake()
         return True
+
+    def wake(self) -> None:
+        """Wake those who wait for what has arrived. Every `offer` is to be followed by this."""
+        if self._unannounced:
+            self._unannounced = 0
+            for outbox in self._outboxes:
+                outbox.wake()
 
     async def wait_room(self, name: str, *, replaying: bool) -> None:
         """Wait until `has_room`."""
@@ -199,6 +217,8 @@ class Hub:
     def publish(self, dispatch: Dispatch) -> None:
         """Hand an event to every outbox that wants it."""
         self._put(dispatch, self._wanting(dispatch.name))
+        self._unannounced += 1
+        self.wake()
 
     def _put(self, dispatch: Dispatch, outboxes: tuple[Outbox, ...]) -> None:
         self.published += 1

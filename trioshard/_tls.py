@@ -43,6 +43,7 @@ class TLSStream(trio.abc.Stream):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
         self._writing = trio.Lock()
         self._broken: Exception | None = None
+        self._ended = False
 
     async def do_handshake(self) -> None:
         """Agree on keys, and verify the peer.
@@ -88,27 +89,28 @@ class TLSStream(trio.abc.Stream):
             awaited = True
 
     def _read(self, limit: int) -> bytes | None:
-        """Return all that can be decrypted, up to ``limit`` bytes; ``None`` if there is nothing yet."""
-        if self._broken is not None:
-            raise trio.BrokenResourceError(f"TLS failed: {self._broken}") from self._broken
+        """Return all that can be decrypted, up to ``limit`` bytes: nothing at the end, ``None`` if more is needed."""
         pieces: list[bytes] = []
         try:
             # Asked before OpenSSL is: to be told by an exception that nothing is there costs more than to read it.
-            while limit > 0 and (self._incoming.pending or self._incoming.eof or self._tls.pending()):
+            while limit > 0 and not self._ended and self._has_unread():
                 piece = self._tls.read(min(limit, _RECORD))
+                if not piece:
+                    self._ended = True
                 pieces.append(piece)
                 limit -= len(piece)
-                if not piece:
-                    break
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b"".join(pieces)  # perhaps nothing, which is the end
+            self._ended = True
         except ssl.SSLError as exc:
             self._broken = exc
-            if not pieces:
-                raise trio.BrokenResourceError(f"TLS failed: {exc}") from exc
-        return b"".join(pieces) if pieces else None
+        if not any(pieces) and self._broken is not None:
+            raise trio.BrokenResourceError(f"TLS failed: {self._broken}") from self._broken
+        return b"".join(pieces) if pieces or self._ended else None
+
+    def _has_unread(self) -> bool:
+        return bool(self._incoming.pending or self._incoming.eof or self._tls.pending())
 
     async def _fill(self, max_bytes: int) -> None:
         data = await self._stream.receive_some(max_bytes)

@@ -45,6 +45,11 @@ NO_CODE: Final = frozenset({1005, 1006})
 class Transport(Protocol):
     """One open WebSocket, as the connection needs it."""
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether no more messages will come until bytes arrive. When that becomes true, `Opening.resting` is called."""
+        ...
+
     async def receive_batch(self) -> list[bytes | str]:
         """Wait for messages; return every complete one that is there, at least one.
 
@@ -151,6 +156,7 @@ class Opening:
         url: where the WebSocket is.
         max_message_size: bytes that one message may have.
         heard: to be called whenever bytes arrive.
+        resting: to be called when `Transport.is_resting` becomes true, unless a batch is returned right then.
     """
 
     helpers: Helpers
@@ -159,6 +165,7 @@ class Opening:
     url: SplitResult
     max_message_size: int
     heard: Callable[[], None]
+    resting: Callable[[], None]
 
 
 class Refused(Exception):

@@ -55,6 +55,8 @@ class _Tap(trio.abc.Stream):
     def __init__(self, opening: Opening) -> None:
         self.stream = opening.stream
         self._heard = opening.heard
+        self._resting = opening.resting
+        self.reading = False
         self.handshaking = True
         self._answered = False
         self._answer = bytearray()
@@ -73,12 +75,16 @@ class _Tap(trio.abc.Stream):
         if self._answered:
             # The library has read the answer, and comes for more. The task that opens may not have run since.
             self.handshaking = False
+        self.reading = True
+        self._resting()
         try:
             data = await self.stream.receive_some(max_bytes)
         except trio.BrokenResourceError as exc:
             if self.handshaking:
                 raise ConnectFailed(f"the connection broke during the WebSocket handshake: {exc}") from exc
             raise
+        finally:
+            self.reading = False
         if not data and self.handshaking:
             raise ConnectFailed("the server hung up during the WebSocket handshake")
         self._heard()
@@ -103,6 +109,11 @@ class _TrioWebsocketTransport:
         self._websocket = websocket
         self._tap = tap
         self._line = line
+
+    @property
+    def is_resting(self) -> bool:
+        # The library comes for more when it has handed over all that it could make of the last bytes.
+        return self._tap.reading
 
     async def receive_batch(self) -> list[bytes | str]:
         try:

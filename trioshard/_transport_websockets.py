@@ -115,6 +115,8 @@ class _WebsocketsTransport:
         self._partial = bytearray()
         """The beginning of a frame, of which ``_needed`` bytes are to be waited for."""
         self._needed = 0
+        self._is_broken = False
+        """Whether the core has been given something that is no whole frame. From then on it gets everything."""
         self._fragments: bytearray | None = None
         self._is_text = False
         self._verdict: Exception | None = None
@@ -125,6 +127,9 @@ class _WebsocketsTransport:
         self._write_cut = False
 
     # --- what arrives ---
+
+    is_resting = True
+    """Whenever somebody else runs: a batch is all that one read brought."""
 
     async def receive_batch(self) -> list[bytes | str]:
         while self._verdict is None:
@@ -166,13 +171,14 @@ class _WebsocketsTransport:
         """Go through the bytes frame by frame. The first begins where they begin."""
         position, end = 0, len(data)
         while True:
-            if self._fragments is None:
+            if self._fragments is None and not self._is_broken:
                 position = skim(data, position, batch, self._max_message_size)
             if position == end:
                 return
             length = frame_length(data, position)
-            if length == MALFORMED or length > self._max_message_size + _HEADER:
-                length = end  # let the core see it right now, and say what is wrong
+            if self._is_broken or length == MALFORMED or length > self._max_message_size + _CONTROL + _HEADER:
+                self._is_broken = True
+                length = end
             elif length > end - position:
                 self._partial += data[position:]
                 self._needed = length

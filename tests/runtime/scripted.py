@@ -59,6 +59,8 @@ class ScriptedTransport:
             raise ConnectionLost("broken by the test")
         self.written.append((Opcode(json.loads(document)["op"]), self._machine.phase))
 
+    is_resting = True
+
     async def receive_batch(self) -> list[bytes | str]:
         return await self._inbox.receive()
 

@@ -77,6 +77,10 @@ class _WatchedTransport:
         write.finished = trio.current_time()
         write.sequences = before, watch.machine.sequence
 
+    @property
+    def is_resting(self) -> bool:
+        return self._transport.is_resting
+
     async def receive_batch(self) -> list[bytes | str]:
         return await self._transport.receive_batch()
 

@@ -303,6 +303,8 @@ class Peer:
 
     # --- the transport ---
 
+    is_resting = True
+
     async def receive_batch(self) -> list[bytes | str]:
         try:
             message = await self._inbox.receive()

@@ -126,10 +126,11 @@ class SmallWorld:
 # --- who acts ---
 
 
-def sends(caller: str, *commands: Command) -> Actor:
-    """One after the other."""
+def sends(caller: str, *commands: Command, within: int = 0) -> Actor:
+    """One after the other; the first at once, or up to so many turns later."""
 
     async def act(stage: Stage) -> None:
+        await stage.sometime(within)
         for command in commands:
             await stage.send(caller, command)
 
@@ -295,7 +296,7 @@ SMALL_WORLDS: Final = (
     ),
     SmallWorld(
         "sender, heartbeat, op 9",
-        {"a": sends("a", ONE)},
+        {"a": sends("a", ONE, within=4)},
         [asks_for_a_beat_and_invalidates, admits],
         # Whoever stands in line behind a write that lingers comes before the reader.
         settings={"writes": (WHOLE, LINGERS)},
