@@ -99,3 +99,17 @@ def fuzz(session: nox.Session) -> None:
     """Feed a million inputs to everything that reads what a peer sends, or do what the arguments say."""
     session.install("-e", ".[fuzz]")
     session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare with other clients, and write docs/benchmarks.md; with arguments, do what they say."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks", *(session.posargs or ("--output", "docs")))
+
+
+@nox.session
+def profile(session: nox.Session) -> None:
+    """Show where the shard's CPU time goes. Arguments go to `python -m benchmarks.profile`."""
+    session.install("-e", ".[speed,zstd,soak]")
+    session.run("python", "-m", "benchmarks.profile", *session.posargs)

@@ -166,12 +166,11 @@ class Hub:
 
         Who waits for it is woken by `wake`, once for all that arrived together; or when there are many of them.
         """
-        outboxes = self._wanting(dispatch.name)
+        outboxes = self._by_name.get(dispatch.name) or self._wanting(dispatch.name)
         for outbox in outboxes:
             if not outbox.has_room(0):
                 return False
         self._put(dispatch, outboxes)
-        self._unannounced += 1
         if self._unannounced >= _BATCH:
             self.wake()
         return True
@@ -215,13 +214,13 @@ class Hub:
                 self.remove(outbox)
 
     def publish(self, dispatch: Dispatch) -> None:
-        """Hand an event to every outbox that wants it."""
+        """Hand an event to every outbox that wants it, and wake those who wait for it."""
         self._put(dispatch, self._wanting(dispatch.name))
-        self._unannounced += 1
         self.wake()
 
     def _put(self, dispatch: Dispatch, outboxes: tuple[Outbox, ...]) -> None:
         self.published += 1
+        self._unannounced += 1
         for outbox in outboxes:
             outbox.put(dispatch)
             if outbox.closed:
