@@ -147,8 +147,10 @@ class _WebsocketsTransport:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise ConnectionLost("the connection ended without a close frame") from exc
         # A buffer is allocated for each read: a large one for a burst, a small one for a quiet shard.
-        full = len(data) == self._read_size
-        self._read_size = min(4 * self._read_size, RECEIVE_BUFFER) if full else _LEAST_READ
+        if len(data) == self._read_size:
+            self._read_size = min(4 * self._read_size, RECEIVE_BUFFER)
+        elif len(data) < self._read_size // 4:
+            self._read_size = max(self._read_size // 2, _LEAST_READ)
         if data:
             self._heard()
         return data

@@ -68,6 +68,7 @@ async def connected(
             # In the background: the tickets that end it may fill the line before anybody reads them.
             nursery.start_soon(server.do_handshake)
             await client.do_handshake()
+            await wait_all_tasks_blocked()
             yield client, server
             nursery.cancel_scope.cancel()
 
@@ -361,7 +362,6 @@ async def test_new_keys_are_taken_and_answered_with_new_keys(
     context.num_tickets = 0
     context.keylog_filename = str(tmp_path / "keys")
     async with connected(world, context=context) as (client, server):
-        await wait_all_tasks_blocked()
         secrets = {
             line.split()[0]: bytes.fromhex(line.split()[2])
             for line in (tmp_path / "keys").read_text().splitlines()
@@ -415,7 +415,6 @@ async def test_a_notice_is_the_end_although_the_line_stays_open(
 @pytest.mark.parametrize("missing", [1, 10, 400])
 async def test_half_a_record_before_the_end_is_not_data(missing: int, world: World, autojump_clock: MockClock) -> None:
     async with connected(world) as (client, server):
-        await wait_all_tasks_blocked()
         line = server.transport_stream
         near, far = memory_stream_pair()
         server.transport_stream = far  # what it says from now on is cut
@@ -429,7 +428,6 @@ async def test_half_a_record_before_the_end_is_not_data(missing: int, world: Wor
 
 async def test_a_reset_is_no_end(world: World, autojump_clock: MockClock) -> None:
     async with connected(world) as (client, server):
-        await wait_all_tasks_blocked()
         server.transport_stream.reset()
         with pytest.raises(trio.BrokenResourceError):
             await receive_rest(client)
@@ -578,7 +576,6 @@ async def test_what_two_tasks_write_arrives_whole_and_in_the_order_of_the_calls(
 
 async def test_a_reader_does_not_wait_for_a_writer_that_is_stuck(world: World, autojump_clock: MockClock) -> None:
     async with connected(world, capacity=500) as (client, server), trio.open_nursery() as nursery:
-        await wait_all_tasks_blocked()
         nursery.start_soon(client.send_all, b"x" * 10_000)
         await wait_all_tasks_blocked()
         with trio.fail_after(1):
@@ -589,7 +586,6 @@ async def test_a_reader_does_not_wait_for_a_writer_that_is_stuck(world: World, a
 
 async def test_after_a_write_that_was_cancelled_reading_goes_on(world: World, autojump_clock: MockClock) -> None:
     async with connected(world, capacity=500) as (client, server):
-        await wait_all_tasks_blocked()
         with trio.move_on_after(1) as scope:
             await client.send_all(b"x" * 100_000)
         assert scope.cancelled_caught
@@ -616,7 +612,6 @@ async def test_a_write_is_a_checkpoint_and_raises_when_the_peer_has_gone(
 
 async def test_waiting_for_room_waits_for_room_on_the_line(world: World, autojump_clock: MockClock) -> None:
     async with connected(world, capacity=500) as (client, server):
-        await wait_all_tasks_blocked()
         await client.wait_send_all_might_not_block()
         with trio.move_on_after(1):
             await client.send_all(b"x" * 10_000)
