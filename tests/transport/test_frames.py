@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 import trio
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 from websockets.client import ClientProtocol
@@ -272,12 +272,17 @@ def check_alike(specs: list[Spec], cut: int, pieces: list[int], limit: int) -> N
 
 LIMIT_PASSED: Final = [Spec(BINARY, 150, text("no"))]
 LONG_PING: Final = [Spec(PING, 150, text("no")), Spec(TEXT, 1)]
+TOO_LONG_BEFORE_A_CLOSE: Final = [Spec(TEXT, 125), Spec(CLOSE, 9, closing(4000, "bye bye")[2:])]
+WITHIN_A_MESSAGE: Final = [Spec(TEXT, 5, fin=False), Spec(BINARY, 5), Spec(CONT, 5)]
 PING_ABOVE_THE_LIMIT: Final = [Spec(PING, 120), Spec(TEXT, 1), Spec(PING, 0), Spec(BINARY, 126, width=8)]
 
 
+@settings(max_examples=300)
 @given(specs=STREAMS, pieces=PIECES, limit=LIMITS, cut=st.sampled_from([0, 0, 0, 1, 2, 5, 100]))
 @example(specs=LIMIT_PASSED, pieces=[4, 51], limit=100, cut=0)
 @example(specs=LONG_PING, pieces=[4, 51], limit=1000, cut=0)
+@example(specs=TOO_LONG_BEFORE_A_CLOSE, pieces=[], limit=100, cut=0)
+@example(specs=WITHIN_A_MESSAGE, pieces=[], limit=100, cut=0)
 @example(specs=PING_ABOVE_THE_LIMIT, pieces=[4, 51], limit=100, cut=0)
 def test_the_transport_tells_what_the_library_tells(specs: list[Spec], pieces: list[int], limit: int, cut: int) -> None:
     check_alike(specs, cut, pieces, limit)

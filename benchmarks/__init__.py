@@ -1,0 +1,1 @@
+"""Measure trioshard beside other gateway clients: ``python -m benchmarks --help``."""

@@ -1,0 +1,1 @@
+"""One program for each client. All take the same command line, and print one JSON line."""
