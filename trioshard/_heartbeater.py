@@ -26,7 +26,8 @@ __all__ = ["Heartbeater"]
 
 CLOCK_CHECK: Final = 10.0
 """Seconds between two looks at the clocks. After a sleep of the machine the timer itself does not wake us: it
-stood still as well. All shards of a process look at the same moments, so that it wakes once for all of them."""
+stood still as well. All shards of a process look at the same moments, so that it wakes once for all of them; and who is
+awake does not wake again for a beat that is due before the next look."""
 
 
 class Heartbeater:
@@ -75,7 +76,7 @@ class Heartbeater:
         while True:
             now = trio.current_time()
             due = self._pulse.next_beat
-            if self._pulse.beat_due(now):
+            if self._pulse.beat_due(now) or self._pulse.may_beat_early(now, CLOCK_CHECK):
                 if self._pulse.is_zombie(now):
                     return Ending.ZOMBIE, "no heartbeat was acknowledged, and nothing else arrived"
                 due = now + self._budget.wait(now, Lane.SCHEDULED_BEAT)

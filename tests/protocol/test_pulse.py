@@ -75,6 +75,22 @@ def test_a_late_beat_is_not_caught_up():
     assert not pulse.beat_due(60.0)
 
 
+def test_a_beat_may_come_early_when_somebody_is_awake_anyway():
+    pulse = beaten()  # at 20, the next is due at 60
+    pulse.acked(20.1)
+    assert not pulse.may_beat_early(50.0, 10.0)
+    assert pulse.may_beat_early(50.1, 10.0)
+    assert not pulse.may_beat_early(50.1, 10.1), "more than a quarter of the interval"
+
+
+def test_the_first_beat_is_never_early():
+    assert not fresh().may_beat_early(19.0, 10.0)
+
+
+def test_no_beat_is_early_while_an_ack_is_missing():
+    assert not beaten().may_beat_early(55.0, 10.0)
+
+
 def test_a_requested_beat_leaves_the_timer_alone():
     pulse = beaten()
     pulse.beat_sent(50.0)

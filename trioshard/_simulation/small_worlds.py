@@ -232,8 +232,10 @@ async def spends_the_budget(stage: Stage) -> None:
 
 def beats_on_time(stage: Stage) -> None:
     """While a sender waits for the budget, heartbeats leave when they are due."""
-    beats = stage.peers[0].beats
-    must(beats[:2] == [stage.first_beat, stage.first_beat + stage.interval], f"heartbeats left at {beats}")
+    first, second = stage.peers[0].beats[:2]
+    # From the second on, a beat may come up to ten seconds before its time.
+    latest = stage.first_beat + stage.interval
+    must(first == stage.first_beat and latest - 10.0 <= second <= latest, f"heartbeats left at {first}, {second}")
 
 
 def whole_frames(stage: Stage) -> None:

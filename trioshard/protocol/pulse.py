@@ -25,6 +25,9 @@ MAX_INTERVAL: Final = 3600.0
 
 _OVERDUE_INTERVALS: Final = 3
 
+_EARLIEST: Final = 0.25
+"""The share of an interval by which a beat may come before its time, at most."""
+
 
 def heartbeat_interval(milliseconds: object) -> float:
     """Return the seconds that a ``heartbeat_interval`` from Hello stands for.
@@ -73,6 +76,19 @@ class Pulse:
     def beat_due(self, now: float) -> bool:
         """Return whether the scheduled beat should go out."""
         return now >= self.next_beat
+
+    def may_beat_early(self, now: float, seconds: float) -> bool:
+        """Return whether the scheduled beat may go out now because it is due within so many seconds.
+
+        Not the first, whose time is drawn; not when that is a large part of the interval; and not while an ACK is
+        missing, for the next beat is when the peer is judged.
+        """
+        return (
+            self._last_scheduled > -math.inf
+            and self._unanswered is None
+            and seconds <= self.interval * _EARLIEST
+            and self.next_beat - now < seconds
+        )
 
     def scheduled_beat_sent(self, now: float) -> None:
         """The scheduled beat was written. The next one is a whole interval away: a late beat is not caught up."""
