@@ -16,7 +16,12 @@
     │   ├── InvalidIntents               4013: an undefined intent bit
     │   ├── DisallowedIntents            4014: a privileged intent is not switched on
     │   ├── GatewayUnreachable           the first connection could not be made
-    │   └── SessionStartsExhausted       another Identify today would reset the token
+    │   ├── SessionStartsExhausted       another Identify today would reset the token, or use up the reserve
+    │   └── ShardClaimed                 another process runs the same shard
+    ├── StoreError                       sessions and permits could not be stored or read
+    │   ├── StoreUnreadable              not a store of this version
+    │   ├── StoreUnwritable              read-only, or full
+    │   └── StoreBusy                    locked by another process
     ├── TransportError                   a connection attempt went wrong; recovered from inside
     │   ├── ConnectFailed                no WebSocket could be opened
     │   ├── ConnectionLost               it ended without a close frame
@@ -44,9 +49,14 @@ __all__ = [
     "MissingDependency",
     "QueueFull",
     "SessionStartsExhausted",
+    "ShardClaimed",
     "ShardClosed",
     "ShardFailed",
     "ShardingRequired",
+    "StoreBusy",
+    "StoreError",
+    "StoreUnreadable",
+    "StoreUnwritable",
     "SubscriptionOverflow",
     "TransportError",
     "TrioshardError",
@@ -161,11 +171,61 @@ class SessionStartsExhausted(ShardFailed):
 
     Attributes:
         reset_after: seconds until Discord grants new session starts.
+        left: how many starts are left; more than none when the rest is a reserve.
+        resets_at: when that is, in wall clock seconds; ``None`` if only ``reset_after`` is known.
     """
 
-    def __init__(self, message: str, *, reset_after: float, shard: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        reset_after: float,
+        shard: tuple[int, int] = (0, 1),
+        left: int = 0,
+        resets_at: float | None = None,
+    ) -> None:
         super().__init__(message, shard=shard)
         self.reset_after = reset_after
+        self.left = left
+        self.resets_at = resets_at
+
+
+class ShardClaimed(ShardFailed):
+    """The same shard of the same bot is running already, here or in another process. Nothing was sent.
+
+    Attributes:
+        pid: the process that runs it, or ``None`` if it is not known.
+        since: when it began, in wall clock seconds, or ``None``.
+    """
+
+    def __init__(
+        self, message: str, *, shard: tuple[int, int], pid: int | None = None, since: float | None = None
+    ) -> None:
+        super().__init__(message, shard=shard)
+        self.pid = pid
+        self.since = since
+
+
+class StoreError(TrioshardError):
+    """The store of sessions and identify permits failed. What was to be written was not written.
+
+    A shard goes on without saved sessions, but does not identify without a permit.
+    """
+
+
+class StoreUnreadable(StoreError):
+    """The file is no store of ours, or of a newer trioshard, or damaged again after it was replaced.
+
+    It was left as it is.
+    """
+
+
+class StoreUnwritable(StoreError):
+    """The file cannot be written: it is read-only, the disk is full, or the disk fails."""
+
+
+class StoreBusy(StoreError):
+    """Another process kept the store locked for too long."""
 
 
 class TransportError(TrioshardError):
@@ -176,13 +236,15 @@ class ConnectFailed(TransportError):
     """No WebSocket connection could be opened.
 
     Attributes:
-        permanent: whether trying again is unlikely to help (a certificate that does not verify, a
-            server that is not a gateway).
+        permanent: whether trying again is unlikely to help (a certificate that an ``ssl_context=`` does not
+            trust, a server that is not a gateway, a proxy that does not accept the password).
+        retry_after: seconds that the server asks to wait; 0 if it does not.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(self, message: str, *, permanent: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.retry_after = retry_after
 
 
 class ConnectionLost(TransportError):
