@@ -8,8 +8,10 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from trioshard._open_transport import TRANSPORTS, dial_tcp, require_websockets
+from trioshard._dial import dialer_for
+from trioshard._open_transport import TRANSPORTS, require_websockets
 from trioshard.protocol.commands import UpdatePresence, encode_command
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE, require_zstd
 from trioshard.protocol.opcodes import Intents
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    from trioshard._open_transport import Dialer
+    from trioshard._dial import Dialer
+    from trioshard._proxies import Proxy
     from trioshard.protocol.compression import Compression
 
 __all__ = ["DEFAULT_API_URL", "ShardConfig", "Token"]
@@ -46,7 +49,7 @@ class Token:
             raise ValueError("token must be the bot token from the Developer Portal, as text; it is empty")
         if value.startswith(("Bot ", "Bearer ")):
             raise ValueError("token is passed bare: leave out the 'Bot ' in front")
-        if not value.isascii() or any(character.isspace() for character in value.strip()):
+        if not all("!" <= character <= "~" for character in value.strip()):
             raise ValueError("token contains characters that no token has; copy it from the Developer Portal again")
         if len(value) > _LONGEST_TOKEN:
             raise ValueError(f"token has {len(value)} characters; no bot token is that long")
@@ -66,8 +69,8 @@ class ShardConfig:
 
     Raises:
         ValueError: a field makes no sense; the text says which and why.
-        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, or ``transport="websockets"`` without
-            that package.
+        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, ``transport="websockets"`` without
+            that package, or a SOCKS proxy without ``python-socks``.
     """
 
     token: Token
@@ -87,7 +90,9 @@ class ShardConfig:
     max_message_size: int = DEFAULT_MAX_MESSAGE
     large_threshold: int | None = None
     backoff: Backoff = field(default_factory=Backoff)
-    dial: Dialer = dial_tcp
+    dial: Dialer | None = None
+    proxy: Proxy | None = None
+    trust_env: bool = True
     random: random.Random = _RANDOM
     wall_clock: Callable[[], float] = time.time
 
@@ -100,6 +105,11 @@ class ShardConfig:
         _check_shard(self.shard)
         if self.url is not None:
             check_url(self.url)
+        else:
+            _check_api_url(self.api_url)
+        if self.dial is not None and self.proxy is not None:
+            raise ValueError("dial= opens the stream itself, and proxy= says how; pass one of them")
+        self.dialer(self.url or self.api_url)
         if self.compress not in _COMPRESSIONS:
             raise ValueError(f"compress is one of {_COMPRESSIONS}, not {self.compress!r}")
         if self.compress == "zstd-stream":
@@ -131,10 +141,27 @@ class ShardConfig:
         if self.session.compress == "zstd-stream":
             require_zstd()
 
+    def dialer(self, url: str) -> Dialer:
+        """Return what opens the stream to the host of a URL, of the gateway or of the API.
+
+        Raises:
+            ValueError: the environment names a proxy that is none.
+        """
+        if self.dial is not None:
+            return self.dial
+        return dialer_for(url, proxy=self.proxy, trust_env=self.trust_env, ssl_context=self.ssl_context)
+
     @property
     def properties(self) -> dict[str, str]:
         """The connection properties of Identify."""
         return {"os": sys.platform, "browser": "trioshard", "device": "trioshard"}
+
+
+def _check_api_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("https", "http") or not parts.hostname:
+        raise ValueError(f"api_url looks like {DEFAULT_API_URL}, not {url!r}")
+    _ = parts.port  # raises ValueError itself when it is no number
 
 
 def _check_shard(shard: tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from trioshard._config import DEFAULT_API_URL, ShardConfig, Token
 from trioshard._groups import members_of
-from trioshard._open_transport import dial_tcp
+from trioshard._proxies import Proxy
 from trioshard._shard import Shard
 from trioshard.errors import ShardClosed, ShardFailed
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncGenerator
 
-    from trioshard._open_transport import Dialer
+    from trioshard._dial import Dialer
     from trioshard.protocol.commands import UpdatePresence
     from trioshard.protocol.compression import Compression
     from trioshard.protocol.opcodes import Intents
@@ -53,6 +53,8 @@ async def open_shard(
     transport: str = "auto",
     ssl_context: ssl.SSLContext | None = None,
     dial: Dialer | None = None,
+    proxy: str | None = None,
+    trust_env: bool = True,
     presence: UpdatePresence | None = None,
     session: Session | None = None,
     keep_session: bool = False,
@@ -77,8 +79,14 @@ async def open_shard(
         compress: ``"zlib-stream"``, ``"zstd-stream"`` (needs ``trioshard[zstd]``), ``"payload"``, or ``None``.
         transport: which WebSocket library: ``"websockets"`` (needs ``trioshard[speed]``), ``"trio-websocket"``, or
             ``"auto"`` for the former where it is installed. They behave alike; the former takes less CPU.
-        ssl_context: how to verify the gateway; ``None`` is the system's trust store.
-        dial: opens the stream to ``(host, port)``; the place for a proxy. ``None`` is plain TCP.
+        ssl_context: how to verify the gateway, the HTTP API, and an ``https://`` proxy; ``None`` is the system's
+            trust store.
+        dial: opens the stream to ``(host, port)``, of the gateway and of the HTTP API; proxies are then your affair.
+            ``None`` is TCP, or a proxy.
+        proxy: a proxy for the gateway and the HTTP API, such as ``http://user:password@host:3128``, ``https://…``, or
+            ``socks5://…`` (needs ``trioshard[socks]``). Names are resolved by the proxy.
+        trust_env: whether to use the proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` or ``ALL_PROXY`` names when none was
+            given, with the exceptions of ``NO_PROXY``. Streams to this machine never go through it.
         presence: what a new session begins with. `Shard.update_presence` replaces it.
         session: a session to resume, as an earlier shard left it in `Shard.session`.
         keep_session: leave with a close code that keeps the session resumable for a few minutes. By default the
@@ -93,8 +101,8 @@ async def open_shard(
 
     Raises:
         ValueError: an argument makes no sense.
-        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, or ``transport="websockets"`` without
-            that package.
+        MissingDependency: ``compress="zstd-stream"`` without a zstd binding, ``transport="websockets"`` without
+            that package, or a SOCKS proxy without ``python-socks``.
         ShardFailed: the shard ended for good; see `trioshard.errors` for its kinds. The body was cancelled.
 
     What the body raises passes through as it is. When cancelled, the shard says goodbye (at most a second,
@@ -111,7 +119,9 @@ async def open_shard(
         compress=compress,
         transport=transport,
         ssl_context=ssl_context,
-        dial=dial_tcp if dial is None else dial,
+        dial=dial,
+        proxy=None if proxy is None else Proxy.parse(proxy),
+        trust_env=trust_env,
         presence=presence,
         session=session,
         keep_session=keep_session,

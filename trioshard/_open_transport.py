@@ -1,12 +1,10 @@
-"""How a transport is opened: dialling, TLS, the time limit, and the sentences that say why there is no connection.
+"""How a transport is opened: the time limit, and the sentences that say why there is no WebSocket.
 
 Foreign errors end here and in the transports themselves.
 """
 
 from __future__ import annotations
 
-import functools
-import ssl
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -17,27 +15,29 @@ from wsproto.utilities import ProtocolError
 
 from trioshard import _transport_trio_websocket
 from trioshard._groups import sole
-from trioshard._tls import TLSStream
+from trioshard._http1 import looks_intercepted, waiting_helps
+from trioshard._proxies import origin_of, port_of
+from trioshard._streams import connect_failed, dial_tcp, start_tls
 from trioshard._transport import Helpers, Line, NoWebSocket, Opening, Refused
 from trioshard.errors import ConnectFailed, ConnectionLost, MissingDependency
 from trioshard.protocol.url import check_url
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from websockets.client import ClientProtocol
 
+    from trioshard._dial import Dialer
     from trioshard._transport import Transport
 
-    Dialer = Callable[[str, int], Awaitable[trio.abc.Stream]]
-
-__all__ = ["TRANSPORTS", "Dialer", "default_ssl_context", "dial_tcp", "open_transport", "require_websockets"]
+__all__ = ["TRANSPORTS", "open_transport", "require_websockets"]
 
 TRANSPORTS: Final = ("auto", "trio-websocket", "websockets")
 """Which WebSocket library; "auto" is ``websockets`` where it is installed."""
 
 CONNECT_TIMEOUT: Final = 30.0
-"""Seconds for name lookup, TCP, TLS and the WebSocket handshake together."""
+"""Seconds for name lookup, TCP, a proxy, TLS and the WebSocket handshake together."""
 
 _FOREIGN: Final = (
     Refused,
@@ -52,22 +52,8 @@ _FOREIGN: Final = (
 )
 
 
-async def dial_tcp(host: str, port: int) -> trio.abc.Stream:
-    """Open a TCP connection, by whichever address family answers first."""
-    return await trio.open_tcp_stream(host, port)
-
-
 def _nobody_listens() -> None:
     pass
-
-
-@functools.cache
-def default_ssl_context() -> ssl.SSLContext:
-    """Return the context that verifies certificates and host names, and speaks TLS 1.2 or newer.
-
-    There is one for all shards: loading the system's trust store takes long enough to be felt at each reconnect.
-    """
-    return ssl.create_default_context()
 
 
 @asynccontextmanager
@@ -83,6 +69,7 @@ async def open_transport(
 ) -> AsyncGenerator[Transport]:
     """Connect to ``url``, and close the stream in the end, whatever happens.
 
+    ``ssl_context`` says how to verify the gateway; ``None`` is the system's trust store.
     ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive, ``resting`` when they have been made
     use of. Use `Transport.aclose` for a
     goodbye; without it the connection is simply dropped.
@@ -99,12 +86,11 @@ async def open_transport(
         async with trio.open_nursery() as nursery:
             helpers = Helpers(nursery)
             try:
-                with _connecting(url):
+                with _connecting(url, own_context=ssl_context is not None):
                     parts = check_url(url)
                     assert parts.hostname is not None
-                    port = parts.port or (443 if parts.scheme == "wss" else 80)
-                    line = Line(await dial(parts.hostname, port))
-                    stream = line if parts.scheme == "ws" else await _start_tls(line, parts.hostname, ssl_context)
+                    line = Line(await dial(parts.hostname, port_of(parts)))
+                    stream = line if parts.scheme == "ws" else await start_tls(line, parts.hostname, ssl_context)
                     line.tolerant = True
                     opened = await upgrade(Opening(helpers, line, stream, parts, max_message_size, heard, resting))
                 connected = True
@@ -122,7 +108,7 @@ async def open_transport(
         assert foreign is not None
         cause = sole(foreign)
         if not connected:
-            raise _connect_error(url, cause) from cause
+            raise _connect_error(url, cause, own_context=ssl_context is not None) from cause
         raise ConnectionLost(f"the WebSocket failed: {cause!r}") from cause
 
 
@@ -158,50 +144,30 @@ def _find_upgrade(transport: str) -> Callable[[Opening], Awaitable[Transport]]:
 
 
 @contextmanager
-def _connecting(url: str) -> Generator[None]:
+def _connecting(url: str, *, own_context: bool) -> Generator[None]:
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
             yield
     except trio.TooSlowError:
-        raise ConnectFailed(f"{_origin(url)} did not answer within {CONNECT_TIMEOUT:g} s") from None
+        raise ConnectFailed(f"{origin_of(url)} did not answer within {CONNECT_TIMEOUT:g} s") from None
     except _FOREIGN as exc:
-        raise _connect_error(url, exc) from exc
+        raise _connect_error(url, exc, own_context=own_context) from exc
     except ValueError as exc:  # a URL or a host name that is none; UnicodeError is one, too
         raise ConnectFailed(f"cannot connect to {url!r}: {exc}", permanent=True) from exc
 
 
-async def _start_tls(line: Line, hostname: str, ssl_context: ssl.SSLContext | None) -> trio.abc.Stream:
-    stream = TLSStream(line, ssl_context or default_ssl_context(), server_hostname=hostname)
-    await stream.do_handshake()
-    return stream
-
-
-def _origin(url: str) -> str:
-    parts = check_url(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _connect_error(url: str, cause: BaseException) -> ConnectFailed:
+def _connect_error(url: str, cause: BaseException, *, own_context: bool) -> ConnectFailed:
     """Say in a sentence why there is no connection, and whether waiting can help."""
-    origin = _origin(url)
-    tls_error = cause if isinstance(cause, ssl.SSLError) else cause.__cause__
+    origin = origin_of(url)
     match cause:
-        case _ if isinstance(tls_error, ssl.SSLCertVerificationError):
+        case Refused(status_code=status):
+            portal = "; perhaps a captive portal or a proxy answered: log in to the network"
             return ConnectFailed(
-                f"the certificate of {origin} does not verify: {tls_error.verify_message}."
-                " If it is your own, pass an ssl_context= that trusts it",
-                permanent=True,
-            )
-        case _ if isinstance(tls_error, ssl.SSLError):
-            return ConnectFailed(f"{origin} does not speak TLS as expected: {tls_error}")
-        case Refused():
-            # What a wrong address answers stays as it is; an overloaded gateway recovers.
-            permanent = cause.status_code < 500 and cause.status_code not in (408, 425, 429)
-            return ConnectFailed(
-                f"{origin} is no gateway, or refuses: it answered the WebSocket request with HTTP {cause.status_code}",
-                permanent=permanent,
+                f"{origin} is no gateway, or refuses: it answered the WebSocket request with HTTP {status}"
+                + (portal if looks_intercepted(status) else ""),
+                permanent=not waiting_helps(status),
             )
         case NoWebSocket() | ProtocolError() | h11.ProtocolError():
             return ConnectFailed(f"{origin} is no gateway: it does not speak WebSocket ({cause})", permanent=True)
         case _:
-            return ConnectFailed(f"{origin} cannot be reached: {str(cause) or type(cause).__name__}")
+            return connect_failed(origin, cause, own_context=own_context)

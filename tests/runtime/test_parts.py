@@ -445,7 +445,7 @@ async def test_a_history_depends_on_its_seed_alone(autojump_clock: MockClock, ca
 
 
 def test_the_default_ssl_context_verifies() -> None:
-    from trioshard._open_transport import default_ssl_context
+    from trioshard._streams import default_ssl_context
 
     context = default_ssl_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
