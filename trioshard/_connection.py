@@ -16,7 +16,14 @@ from trioshard._open_transport import open_transport
 from trioshard._reader import Reader
 from trioshard._sender import Sender
 from trioshard._wire import Wire, WriteStalled
-from trioshard.errors import ConnectFailed, ConnectionClosed, ConnectionLost, GatewayProtocolError
+from trioshard.errors import (
+    ConnectFailed,
+    ConnectionClosed,
+    ConnectionLost,
+    GatewayProtocolError,
+    SessionStartsExhausted,
+    StoreError,
+)
 from trioshard.protocol import codec
 from trioshard.protocol.commands import limited_key
 from trioshard.protocol.compression import open_inflater
@@ -39,7 +46,8 @@ from trioshard.protocol.recovery import Ending, Outcome
 from trioshard.protocol.url import connection_url
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from trioshard._config import ShardConfig
     from trioshard._queue import CommandQueue
@@ -75,8 +83,7 @@ class Connection:
         queue: the shard's commands.
         limits: the bot's limits.
         hub: where events go.
-        may_identify: waits until this shard may identify, and counts it.
-        on_identified: called when the write of an Identify is over, however it went.
+        permit: a block in which this shard may identify, once; entering it may take long.
         on_open: called at READY and RESUMED, before anybody else hears of it.
     """
 
@@ -90,8 +97,7 @@ class Connection:
         queue: CommandQueue,
         limits: BotLimits,
         hub: Hub,
-        may_identify: Callable[[], Awaitable[None]],
-        on_identified: Callable[[], None],
+        permit: Callable[[], AbstractAsyncContextManager[None]],
         on_open: Callable[[Open], None],
     ) -> None:
         transport_compression, kind = _compressions(config, session)
@@ -105,8 +111,7 @@ class Connection:
         self._queue = queue
         self._limits = limits
         self._hub = hub
-        self._may_identify = may_identify
-        self._on_identified = on_identified
+        self._permit = permit
         self._on_open = on_open
         self._opened_at: float | None = None
         self._over_at: float | None = None
@@ -131,7 +136,7 @@ class Connection:
         try:
             async with open_transport(
                 self._url,
-                dial=self._config.dial,
+                dial=self._dial,
                 ssl_context=self._config.ssl_context,
                 max_message_size=self._config.max_message_size,
                 transport=self._config.transport,
@@ -149,6 +154,9 @@ class Connection:
         finally:
             self.machine.closed()
         return self._outcome()
+
+    async def _dial(self, host: str, port: int) -> trio.abc.Stream:
+        return await self._config.dialer(self._url)(host, port)
 
     def _heard(self) -> None:
         """Bytes arrived, whole messages or not: the peer is there."""
@@ -202,16 +210,18 @@ class Connection:
 
     async def _shake_hands(self) -> None:
         opcode = self.machine.handshake
-        if opcode is Opcode.IDENTIFY:
-            await self._may_identify()
         try:
-            written = await self._wire.write(opcode, self._handshake_document)
+            if opcode is Opcode.RESUME:
+                written = await self._wire.write(opcode, self._handshake_document)
+            else:
+                async with self._permit():
+                    written = await self._wire.write(opcode, self._handshake_document)
         except ConnectionLost as exc:
             await self._write_failed(exc)
             return
-        finally:
-            if opcode is Opcode.IDENTIFY:
-                self._on_identified()
+        except (SessionStartsExhausted, StoreError) as exc:
+            await self._end(Ending.NOT_PERMITTED, exc)
+            return
         if written:
             assert self.budget is not None
             self.budget.take()

@@ -57,6 +57,8 @@ class Heartbeater:
         self._wall_clock = wall_clock
         self._requested = False
         self._wake = trio.lowlevel.ParkingLot()
+        self._seen = trio.current_time(), wall_clock()
+        """What the two clocks said at the last look."""
 
     def beat_now(self) -> None:
         """The server asks for a heartbeat. Several requests before the next beat are one."""
@@ -126,9 +128,12 @@ class Heartbeater:
         Time is lost when we wake much later than we asked for (the process was stopped, or something held
         the event loop), or when the wall clock went on further than the timer's (the machine slept).
         """
-        begun, wall = trio.current_time(), self._wall_clock()
+        begun = trio.current_time()
         planned = min(due, (begun // CLOCK_CHECK + 1) * CLOCK_CHECK)
         with trio.move_on_at(planned):
             await self._wake.park()
-        elapsed, wall_elapsed = trio.current_time() - begun, self._wall_clock() - wall
-        return max(elapsed - max(0.0, planned - begun), wall_elapsed - elapsed)
+        now, wall = trio.current_time(), self._wall_clock()
+        # Since the last look, not since we went to sleep: nor must a jump during a write go unnoticed.
+        jumped = (wall - self._seen[1]) - (now - self._seen[0])
+        self._seen = now, wall
+        return max(now - max(begun, planned), jumped)

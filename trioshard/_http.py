@@ -17,6 +17,7 @@ from trioshard._proxies import origin_of, port_of
 from trioshard._streams import connect_failed, drop, start_tls
 from trioshard._version import __version__
 from trioshard.errors import AuthenticationFailed, ConnectFailed, SessionStartsExhausted
+from trioshard.protocol.starts import SessionStartLimit
 from trioshard.protocol.url import is_url
 
 if TYPE_CHECKING:
@@ -37,15 +38,6 @@ LONGEST_RETRY_AFTER: Final = 900.0
 """Seconds. Who is sent away for longer still asks this often."""
 
 _OK, _UNAUTHORIZED = 200, 401
-
-
-class SessionStartLimit(msgspec.Struct, frozen=True):
-    """How many sessions may be started. ``reset_after`` is in **milliseconds**."""
-
-    total: int = 1000
-    remaining: int = 1000
-    reset_after: int = 0
-    max_concurrency: int = 1
 
 
 class GatewayInfo(msgspec.Struct, frozen=True):

@@ -215,7 +215,8 @@ class LocalIdentifyQueue:
         self._guard = guard
         self._line = Line()
         self._hearing = Hearing()
-        self._permits: dict[object, Permit] = {}
+        self._permits: dict[int, Permit] = {}
+        self._given = 0
         self._starts: list[Start] = []
         self._ended = trio.lowlevel.ParkingLot()
 
@@ -225,7 +226,6 @@ class LocalIdentifyQueue:
         await trio.lowlevel.checkpoint()
         self._hearing.hears(limit, trio.current_time())
         buckets = concurrency(limit)
-        key = object()
         with self._line.join(shard[0], buckets) as place:
             warned = False
             while True:
@@ -244,6 +244,8 @@ class LocalIdentifyQueue:
                     with trio.move_on_after(spaced):
                         await self._ended.park()
             # No checkpoint between the last look and this.
+            self._given += 1
+            key = self._given
             self._permits[key] = Permit(shard[0], buckets)
             self._starts.append(Start(shard[0], trio.current_time()))
         try:

@@ -12,7 +12,8 @@ The policy, and the tests hold it:
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import math
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +21,9 @@ import trio
 from trioshard._config import DEFAULT_API_URL, ShardConfig, Token
 from trioshard._groups import members_of
 from trioshard._proxies import Proxy
+from trioshard._session_keeper import SessionKeeper
 from trioshard._shard import Shard
+from trioshard._store import fingerprint
 from trioshard.errors import ShardClosed, ShardFailed
 from trioshard.protocol.compression import DEFAULT_MAX_MESSAGE
 from trioshard.protocol.pacing import Backoff
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from trioshard._dial import Dialer
+    from trioshard._identify_queue import IdentifyQueue
+    from trioshard._store import SessionStore
     from trioshard.protocol.commands import UpdatePresence
     from trioshard.protocol.compression import Compression
     from trioshard.protocol.opcodes import Intents
@@ -64,6 +69,9 @@ async def open_shard(
     max_message_size: int = DEFAULT_MAX_MESSAGE,
     large_threshold: int | None = None,
     backoff: Backoff | None = None,
+    store: SessionStore | None = None,
+    save_interval: float = 5.0,
+    identify_queue: IdentifyQueue | None = None,
 ) -> AsyncGenerator[Shard]:
     """Open one shard, and keep it connected for as long as the block lasts.
 
@@ -98,15 +106,24 @@ async def open_shard(
         max_message_size: bytes that one message may have after inflating.
         large_threshold: above how many members (50 to 250) GUILD_CREATE lists are partial.
         backoff: how long to wait between attempts.
+        store: keeps the session over restarts, whatever ends the process: `SqliteStore`, or one of your own. The shard
+            resumes what is stored, leaves its session resumable (as with ``keep_session``), and runs once: a second one
+            with the same token and store is refused.
+        save_interval: seconds between two saves. After a crash so many seconds of events may come again; none is
+            missing as long as Discord keeps the session.
+        identify_queue: whom to ask before each new session. ``None`` is the store's, which all processes that share it
+            ask, or else one for this shard alone.
 
     Raises:
         ValueError: an argument makes no sense.
         MissingDependency: ``compress="zstd-stream"`` without a zstd binding, ``transport="websockets"`` without
             that package, or a SOCKS proxy without ``python-socks``.
-        ShardFailed: the shard ended for good; see `trioshard.errors` for its kinds. The body was cancelled.
+        ShardFailed: the shard ended for good; see `trioshard.errors` for its kinds. The body was cancelled. Before the
+            block is entered: `ShardClaimed`.
+        StoreError: the store cannot be read. When it cannot be written later, that is logged, and tried again.
 
     What the body raises passes through as it is. When cancelled, the shard says goodbye (at most a second,
-    shielded) and is gone.
+    shielded) and is gone; with a store, when the session has been saved (at most five more, shielded).
 
     Source: *Gateway*, connecting; *Gateway Events*, identify.
     """
@@ -132,13 +149,22 @@ async def open_shard(
         large_threshold=large_threshold,
         backoff=Backoff() if backoff is None else backoff,
     )
-    async with run_shard(Shard(config)) as running:
-        yield running
+    if not 0 < save_interval < math.inf:
+        raise ValueError("save_interval is a positive number of seconds")
+    async with AsyncExitStack() as stack:
+        keeper: SessionKeeper | None = None
+        if store is not None:
+            bot = fingerprint(config.token.reveal())
+            await stack.enter_async_context(store.claim(bot, config.shard))
+            keeper = SessionKeeper(store, bot=bot, config=config, interval=save_interval)
+            config = await keeper.restore()
+            identify_queue = identify_queue or store.identify_queue(bot)
+        yield await stack.enter_async_context(run_shard(Shard(config, identify_queue=identify_queue), keeper))
 
 
 @asynccontextmanager
-async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
-    """Run a shard in the background of a block."""
+async def run_shard(shard: Shard, keeper: SessionKeeper | None = None) -> AsyncGenerator[Shard]:
+    """Run a shard in the background of a block. ``keeper``: keeps its session."""
     failure: ShardFailed | None = None
     body_error: BaseException | None = None
 
@@ -154,6 +180,8 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
+            if keeper is not None:
+                nursery.start_soon(keeper.run, shard)
             try:
                 yield shard
             except BaseException as exc:
@@ -175,6 +203,8 @@ async def run_shard(shard: Shard) -> AsyncGenerator[Shard]:
             body_error.add_note(f"Meanwhile: {fault!r}")
     finally:
         shard.close(failure)
+        if keeper is not None:
+            await keeper.finish(shard.session)
     if failure is not None and (body_error is None or _is_only(ShardClosed, body_error)):
         raise failure
     if body_error is not None:

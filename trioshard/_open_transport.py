@@ -70,9 +70,8 @@ async def open_transport(
     """Connect to ``url``, and close the stream in the end, whatever happens.
 
     ``ssl_context`` says how to verify the gateway; ``None`` is the system's trust store.
-    ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive, ``resting`` when they have been made
-    use of. Use `Transport.aclose` for a
-    goodbye; without it the connection is simply dropped.
+    ``transport`` is one of `TRANSPORTS`. ``heard`` is called whenever bytes arrive, ``resting`` when they have been
+    made use of. Use `Transport.aclose` for a goodbye; without it the connection is simply dropped.
 
     Raises:
         MissingDependency: ``transport="websockets"``, and the package is not installed.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, final, overload
 
 import trio
 
 from trioshard._connection import Connection
 from trioshard._http import fetch_gateway
+from trioshard._identify_queue import LocalIdentifyQueue
 from trioshard._queue import CommandQueue, Receipt
 from trioshard._statistics import ShardStatistics
 from trioshard._subscription import DEFAULT_CAPACITY, Hub, Overflow, Subscription
@@ -32,11 +34,13 @@ from trioshard.protocol.recovery import Ending, Outcome, Plan, Recovery
 from trioshard.protocol.url import is_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from trioshard._config import ShardConfig
+    from trioshard._identify_queue import IdentifyQueue
     from trioshard.protocol.machine import Open
     from trioshard.protocol.session import Session
+    from trioshard.protocol.starts import SessionStartLimit
 
 __all__ = ["Shard"]
 
@@ -56,8 +60,10 @@ class Shard:
     Do not create it yourself. All methods are to be called from tasks of the same Trio run.
     """
 
-    def __init__(self, config: ShardConfig) -> None:
+    def __init__(self, config: ShardConfig, *, identify_queue: IdentifyQueue | None = None) -> None:
         self._config = config
+        self._identify_queue = LocalIdentifyQueue() if identify_queue is None else identify_queue
+        self._limit: SessionStartLimit | None = None
         self._limits = BotLimits()
         self._queue = CommandQueue(config.queue_capacity, self._limits)
         self._hub = Hub(keep_backlog=config.events)
@@ -120,8 +126,7 @@ class Shard:
             queue=self._queue,
             limits=self._limits,
             hub=self._hub,
-            may_identify=self._may_identify,
-            on_identified=lambda: self._recovery.identify_written(trio.current_time()),
+            permit=self._permit,
             on_open=self._opened,
         )
         try:
@@ -141,15 +146,21 @@ class Shard:
         if self._gateway_url is None or plan.refresh_url or identifying:
             # Before every Identify, for the number of session starts that are left.
             try:
-                self._gateway_url = (await fetch_gateway(self._config, identifying=identifying)).url
+                answer = await fetch_gateway(self._config, identifying=identifying)
+                self._gateway_url, self._limit = answer.url, answer.session_start_limit
             except ConnectFailed:
                 if self._gateway_url is None or plan.refresh_url:
                     raise
         return self._gateway_url
 
-    async def _may_identify(self) -> None:
-        await trio.sleep(self._recovery.identify_delay(trio.current_time()))
-        self._recovery.identifies(trio.current_time())
+    @asynccontextmanager
+    async def _permit(self) -> AsyncGenerator[None]:
+        async with self._identify_queue.permit(self._config.shard, self._limit):
+            self._recovery.identifies(trio.current_time())
+            try:
+                yield
+            finally:
+                self._recovery.identify_written(trio.current_time())
 
     def _opened(self, opened: Open) -> None:
         if opened.resumed:

@@ -127,20 +127,27 @@ class TLSStream(trio.abc.Stream):
         """
         if self._broken is not None:
             raise trio.BrokenResourceError(f"TLS failed: {self._broken}") from self._broken
-        if data:
+        if not data:
+            await trio.lowlevel.checkpoint()
+            return
+        async with Holding(self._writing):
+            # Under the lock: who is cancelled at its door must not leave a record behind for the next one to send.
             try:
                 self._tls.write(data)
             except ssl.SSLError as exc:
                 self._broken = exc
                 raise trio.BrokenResourceError(f"TLS failed: {exc}") from exc
-        await self._flush()
+            await self._write_out()
 
     async def _flush(self) -> None:
-        """Write what OpenSSL has to say, in the order in which it says it."""
+        """Write what OpenSSL has to say by itself."""
         async with Holding(self._writing):
-            data = self._outgoing.read()
-            if data:
-                await self._stream.send_all(data)
+            await self._write_out()
+
+    async def _write_out(self) -> None:
+        data = self._outgoing.read()
+        if data:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until `send_all` might not block."""

@@ -47,7 +47,7 @@ class Transport(Protocol):
 
     @property
     def is_resting(self) -> bool:
-        """Whether no more messages will come until bytes arrive. When that becomes true, `Opening.resting` is called."""
+        """Whether no more messages will come until bytes arrive. When it becomes true, `Opening.resting` is called."""
         ...
 
     async def receive_batch(self) -> list[bytes | str]:

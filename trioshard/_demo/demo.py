@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from trioshard import Backoff, Intents, open_shard
+from trioshard import Backoff, Intents, LocalIdentifyQueue, open_shard
 from trioshard._demo.bot import Listener, Senders, tag_of
 from trioshard._demo.display import HISTORY, Screen, View, render_line, render_screen
 from trioshard._demo.ledger import Ledger, SessionRecord
@@ -88,6 +88,8 @@ async def run_demo(options: Options, show: Show | None = None) -> Summary:
                 intents=Intents.GUILDS | Intents.GUILD_MESSAGES | Intents.GUILD_VOICE_STATES,
                 url=gateway.url,
                 backoff=HASTE,
+                # It starts more sessions in a minute than Discord grants in an hour.
+                identify_queue=LocalIdentifyQueue(guard=False),
             ) as shard:
                 await demo.play(shard, show)
         except ShardFailed as exc:

@@ -16,6 +16,7 @@ import trio
 
 from trioshard import Backoff, Intents, Phase
 from trioshard._config import ShardConfig, Token
+from trioshard._identify_queue import LocalIdentifyQueue
 from trioshard._open_shard import run_shard
 from trioshard._shard import Shard
 from trioshard._simulation.plan import PLAN
@@ -244,13 +245,17 @@ class World:
             wall_clock=self.wall_clock,
         )
 
+    def _shard_for(self, session: Session | None) -> Shard:
+        # A storm starts more sessions than Discord grants; only their spacing is to be seen here.
+        return Shard(self._config(session), identify_queue=LocalIdentifyQueue(guard=False))
+
     async def _live_once(self) -> None:
         """The storm and its end, with users who outlive the shard."""
         async with trio.open_nursery() as users:
             limit = CANCELLED if self.setup.end == "the block is cancelled" else LEAVING
             try:
                 with self._scope:
-                    async with run_shard(Shard(self._config(None))) as shard:
+                    async with run_shard(self._shard_for(None)) as shard:
                         self.shard = shard
                         self._start_users(users, shard)
                         await self._storm()
@@ -359,7 +364,7 @@ class World:
         for _ in range(self._random.randrange(20)):
             self.users.publish_one()
         await trio.sleep(self._random.uniform(0.0, 60.0))
-        async with trio.open_nursery() as users, run_shard(Shard(self._config(session))) as shard:
+        async with trio.open_nursery() as users, run_shard(self._shard_for(session)) as shard:
             self.shard = shard
             users.start_soon(self.users.listen, shard, self.life)
             with trio.move_on_after(CALM) as patience:

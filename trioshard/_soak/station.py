@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from trioshard import Backoff, Intents, open_shard
+from trioshard import Backoff, Intents, LocalIdentifyQueue, open_shard
 from trioshard._demo.bot import Listener, Senders, tag_of
 from trioshard._demo.ledger import Ledger, SessionRecord
 from trioshard._demo.summary import CommandCounts, ReadyTimes
@@ -158,6 +158,8 @@ class Station:
                     dial=self._proxy.dial,
                     write_timeout=WRITE_TIMEOUT,
                     backoff=HASTE,
+                    # It starts more sessions in a minute than Discord grants in an hour.
+                    identify_queue=LocalIdentifyQueue(guard=False),
                 ) as self._shard:
                     self._opened = True
                     task_status.started()

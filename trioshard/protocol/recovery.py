@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from trioshard.errors import ConnectFailed, GatewayUnreachable
+from trioshard.errors import ConnectFailed, GatewayUnreachable, ShardFailed
 from trioshard.protocol.opcodes import CloseAction, CloseCode, close_policy
 from trioshard.protocol.pacing import JITTER_ALLOWANCE, SlidingLog
 from trioshard.protocol.phases import Phase
@@ -78,6 +78,7 @@ class Ending(Enum):
     ZOMBIE = "the gateway stopped answering"
     STALLED = "a write did not get through in time"
     BROKEN = "an undecodable message arrived"
+    NOT_PERMITTED = "no session may be started now"
     FROZEN = "time jumped: the machine slept or the process was frozen"
     LEFT = "the shard is leaving"
 
@@ -205,6 +206,9 @@ class Recovery:
         session = self._session_after(outcome)
         if session is None:
             delay = max(delay, self._before_identify(outcome, now))
+            if isinstance(outcome.error, ConnectFailed):
+                # The API asks not to be asked. A session is resumed without it, and does not live that long.
+                delay = max(delay, outcome.error.retry_after)
         elif outcome.code == CloseCode.RATE_LIMITED:
             delay = max(delay, self._random.uniform(*INVALID_SESSION_WAIT))
         # While nothing connects, the resume URL and the gateway's take turns.
@@ -219,6 +223,8 @@ class Recovery:
     def _raise_if_fatal(self, outcome: Outcome) -> None:
         if outcome.ending is not Ending.CONNECT_FAILED:
             self._was_connected = True
+        if isinstance(outcome.error, ShardFailed):
+            raise outcome.error
         policy = close_policy(outcome.code)
         if outcome.ending is Ending.CLOSED and policy.action is CloseAction.FATAL:
             raise policy.error(
