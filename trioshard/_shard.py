@@ -93,7 +93,8 @@ class Shard:
         """
         plan = self._recovery.first(self._config.session)
         while True:
-            await trio.sleep(plan.delay)
+            if plan.delay > 0.0:
+                await trio.sleep(plan.delay)
             outcome = await self._attempt(plan)
             self._after_attempt(outcome)
             try:
