@@ -88,6 +88,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def restarts(session: nox.Session) -> None:
+    """Kill a bot process fifty times under a stream of messages, and stop it in good order fifty times."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.restarts", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Run clients built with other libraries against the built-in gateway."""
     session.install("-e", ".[test]")
