@@ -15,6 +15,7 @@ from trioshard.errors import GatewayProtocolError, MissingDependency
 from trioshard.protocol.compression import (
     DEFAULT_MAX_MESSAGE,
     TRANSPORT_COMPRESSIONS,
+    fastest_zlib,
     open_inflater,
     require_zstd,
 )
@@ -298,3 +299,10 @@ def test_the_other_kinds_do_not_need_it(monkeypatch, kind):
     for package in ("backports", "compression"):
         monkeypatch.setitem(sys.modules, package, None)
     open_inflater(kind)
+
+
+def test_without_zlib_ng_pythons_own_zlib_inflates(monkeypatch):
+    pytest.importorskip("zlib_ng")
+    assert fastest_zlib().__name__ != "zlib"
+    monkeypatch.setitem(sys.modules, "zlib_ng", None)
+    assert fastest_zlib() is zlib

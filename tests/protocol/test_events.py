@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
@@ -522,3 +523,25 @@ def test_what_is_shown_instead():
     assert repr(decode("VOICE_SERVER_UPDATE", PAYLOADS["VOICE_SERVER_UPDATE"])) == (
         "<VoiceServerUpdate guild_id=41771983423143937 endpoint='sweetwater-12345.vip:2048'>"
     )
+
+
+class Tiny(events.Event, frozen=True, kw_only=True):
+    """Holds nothing that the collector would look at."""
+
+    NAME = "TINY"
+
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [(Tiny, b'{"number":1}'), (events.Resumed, b"{}"), (events.VoiceServerUpdate, b'{"token":"t","guild_id":"1"}')],
+)
+def test_an_event_that_several_subscribers_got_is_let_go(kind, raw):
+    """Dispatch and event hold each other: the collector has to know of both."""
+    for _ in range(50):
+        dispatch = Dispatch(kind.NAME, 1, (0, 1), msgspec.Raw(raw))
+        assert dispatch.decode(kind) is dispatch.decode(kind)
+    del dispatch
+    gc.collect()
+    assert not [one for one in gc.get_objects() if type(one) is kind]

@@ -11,19 +11,13 @@ Source: *Gateway*, encoding and compression.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+import zlib
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from trioshard.errors import GatewayProtocolError, MissingDependency
 
 if TYPE_CHECKING:
-    import zlib
     from types import ModuleType
-else:
-    try:
-        # The same interface, and a quarter less time; it comes with trioshard[speed].
-        from zlib_ng import zlib_ng as zlib
-    except ImportError:
-        import zlib
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE",
@@ -31,6 +25,7 @@ __all__ = [
     "Compression",
     "Inflater",
     "TransportCompression",
+    "fastest_zlib",
     "open_inflater",
     "require_zstd",
 ]
@@ -100,6 +95,18 @@ def require_zstd() -> ModuleType:
     return zstd
 
 
+def fastest_zlib() -> ModuleType:
+    """Return zlib-ng, which comes with ``trioshard[speed]``, or else Python's zlib. They have the same interface."""
+    try:
+        from zlib_ng import zlib_ng
+    except ImportError:
+        return zlib
+    return zlib_ng
+
+
+_zlib: Final[Any] = fastest_zlib()
+
+
 def _too_large(max_message: int) -> GatewayProtocolError:
     return GatewayProtocolError(
         f"a message of more than {max_message} bytes arrived; raise max_message_size if that can be right"
@@ -124,10 +131,10 @@ class _ZlibPayloads(_Plain):
     def feed(self, message: bytes | str) -> bytes | str | None:
         if isinstance(message, str):
             return super().feed(message)
-        inflater = zlib.decompressobj()
+        inflater = _zlib.decompressobj()
         try:
-            document = inflater.decompress(message, self._max_message + 1)
-        except zlib.error as exc:
+            document: bytes = inflater.decompress(message, self._max_message + 1)
+        except _zlib.error as exc:
             raise GatewayProtocolError(f"a compressed payload is broken: {exc}") from exc
         if len(document) > self._max_message:
             raise _too_large(self._max_message)
@@ -169,7 +176,7 @@ class _ZlibStream(_Stream):
 
     def __init__(self, max_message: int) -> None:
         super().__init__(max_message)
-        self._inflater = zlib.decompressobj()
+        self._inflater = _zlib.decompressobj()
         self._buffer = bytearray()
 
     def feed(self, message: bytes | str) -> bytes | str | None:
@@ -185,8 +192,8 @@ class _ZlibStream(_Stream):
                 return None
             data, self._buffer = self._buffer, bytearray()
         try:
-            document = self._inflater.decompress(data, self._max_message + 1)
-        except zlib.error as exc:
+            document: bytes = self._inflater.decompress(data, self._max_message + 1)
+        except _zlib.error as exc:
             raise self._fails(f"the zlib stream is broken: {exc}") from exc
         if len(document) > self._max_message:
             raise self._fails_too_large()

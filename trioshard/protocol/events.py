@@ -38,10 +38,8 @@ __all__ = [
 
 E = TypeVar("E", bound="Event")
 
-_set: Final = msgspec.structs.force_setattr
 
-
-class Dispatch(msgspec.Struct, frozen=True, eq=False):
+class Dispatch(msgspec.Struct, eq=False):
     """One event as it came from the gateway.
 
     Attributes:
@@ -80,8 +78,8 @@ class Dispatch(msgspec.Struct, frozen=True, eq=False):
         """
         if isinstance(self._event, kind):
             return self._event
-        event = self.decode_anew(kind)
-        _set(self, "_event", event)
+        # An ordinary assignment: only that tells the collector that this object may be part of a circle from now on.
+        self._event = event = self.decode_anew(kind)
         return event
 
     def decode_anew(self, kind: type[E]) -> E:
@@ -94,7 +92,7 @@ class Dispatch(msgspec.Struct, frozen=True, eq=False):
             event: E = kind.decoder().decode(self._raw)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
             raise GatewayProtocolError(f"{self.name} does not fit {kind.__name__}: {exc}") from exc
-        _set(event, "dispatch", self)
+        msgspec.structs.force_setattr(event, "dispatch", self)
         return event
 
     def __repr__(self) -> str:
@@ -116,7 +114,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     NAME: ClassVar[str] = ""
 
     # Never on the wire: no event of Discord has a field by this name.
-    dispatch: Dispatch = msgspec.field(default=_NO_DISPATCH, name="trioshard dispatch")
+    dispatch: Dispatch = msgspec.field(default_factory=lambda: _NO_DISPATCH, name="trioshard dispatch")
 
     @classmethod
     def decoder(cls) -> msgspec.json.Decoder[Any]:
